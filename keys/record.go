@@ -1,0 +1,89 @@
+package keys
+
+import (
+	"math"
+	"time"
+)
+
+// DefaultAccount owns every key until accounts are told apart.
+const DefaultAccount = "default"
+
+// Rate is a limit on requests: a token bucket that holds Burst requests and gains
+// PerSecond each second. The zero Rate says nothing: the default applies.
+type Rate struct {
+	PerSecond float64 `json:"per_second"`
+	Burst     int     `json:"burst"`
+}
+
+// Valid reports whether the rate is zero, or positive and finite with room for at
+// least one request.
+func (r Rate) Valid() bool {
+	if r == (Rate{}) {
+		return true
+	}
+	return r.PerSecond > 0 && !math.IsInf(r.PerSecond, 0) && r.Burst >= 1 && r.Burst <= math.MaxInt32
+}
+
+// Record is what a store keeps of a key. It holds digests, never the secret.
+type Record struct {
+	ID      ID        `json:"key"`
+	Account string    `json:"account"`
+	Name    string    `json:"name"`
+	Active  bool      `json:"active"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+	// Version is the store's global version at the record's last change. It only rises.
+	Version uint64 `json:"version"`
+	// Rate limits this key alone; zero: the default of the configuration.
+	Rate Rate `json:"rate,omitzero"`
+	// Digests has the present secret's digest first, and room for the one before it.
+	Digests [2]Digest `json:"digests"`
+	// LastUsed is when a request with this key was last admitted; zero: never. It is
+	// kept beside the record: it changes neither Version nor Updated.
+	LastUsed time.Time `json:"-"`
+}
+
+// Grant returns the part of the record that judging a request needs.
+func (r *Record) Grant() Grant {
+	return Grant{
+		ID: r.ID, Account: r.Account, Active: r.Active,
+		Digests: r.Digests, Rate: r.Rate, Version: r.Version,
+	}
+}
+
+// Grant is what judging a request needs of a record, and nothing more, so that a
+// million of them stay small. The zero Grant admits nobody.
+type Grant struct {
+	ID      ID
+	Active  bool
+	Account string
+	Digests [2]Digest
+	Rate    Rate
+	Version uint64
+}
+
+// Admits reports whether a request that has proved the digest before may still go
+// on under this grant at the time now.
+func (g Grant) Admits(proved Digest, now time.Time) bool {
+	if !g.Active {
+		return false
+	}
+	for _, d := range g.Digests {
+		if d.Sum == proved.Sum && d.Scheme == proved.Scheme && !d.ended(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Change is one step in the history of a store.
+type Change struct {
+	// Version is the store's version after the change.
+	Version uint64
+	// ID says whose key changed.
+	ID ID
+	// Grant holds from now on; for a deletion it is zero.
+	Grant Grant
+	// Deleted marks a deletion.
+	Deleted bool
+}

@@ -1,0 +1,150 @@
+package keys
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"regexp"
+	"strings"
+)
+
+const (
+	randomLength   = 43 // base62 characters; 62^43 > 2^256
+	checksumLength = 6  // base62 characters; 62^6 > 2^32
+	secretLength   = len(SecretPrefix) + idLength + 1 + randomLength + checksumLength
+
+	secretIDStart     = len(SecretPrefix)
+	secretRandomStart = secretIDStart + idLength + 1
+	secretSumStart    = secretRandomStart + randomLength
+
+	redacted = "[redacted]"
+)
+
+// Secret is a well-formed secret, made here or sent by a client. Whatever prints
+// it (fmt, JSON, slog) writes "[redacted]"; only [Secret.Reveal] returns the
+// text. The text lies behind a pointer, because fmt cannot call the methods of an
+// unexported field and would write an array out as numbers. The zero Secret
+// proves nothing.
+type Secret struct{ text *[secretLength]byte }
+
+// NewSecret returns a secret for the key id, with 256 bits from crypto/rand.
+func NewSecret(id ID) Secret {
+	text := new([secretLength]byte)
+	copy(text[:], SecretPrefix)
+	copy(text[secretIDStart:], id[:])
+	text[secretRandomStart-1] = '_'
+	fillBase62(text[secretRandomStart:secretSumStart])
+	sum := checksum(text)
+	copy(text[secretSumStart:], sum[:])
+	return Secret{text}
+}
+
+// ParseSecret reads a secret as clients send it and verifies its checksum. Its
+// error is a [*FormatError]. It is small enough to be inlined, so that a secret
+// which does not leave its caller stays on the stack.
+func ParseSecret(s string) (Secret, error) {
+	text := new([secretLength]byte)
+	err := readSecret(text, s)
+	return Secret{text}, err
+}
+
+// readSecret leaves text zero when it returns an error.
+func readSecret(text *[secretLength]byte, s string) error {
+	if err := secretMistake(s); err != nil {
+		return err
+	}
+	copy(text[:], s)
+	sum := checksum(text)
+	if !bytes.Equal(sum[:], text[secretSumStart:]) {
+		*text = [secretLength]byte{}
+		return errSecretChecksum
+	}
+	return nil
+}
+
+// secretMistake returns what is wrong with the grammar of s, or nil.
+func secretMistake(s string) error {
+	switch {
+	case strings.HasPrefix(s, KeyPrefix):
+		return errSecretIsKey
+	case !strings.HasPrefix(s, SecretPrefix):
+		return errSecretPrefix
+	case len(s) < secretLength:
+		return errSecretTruncated
+	case len(s) > secretLength:
+		return errSecretTooLong
+	case s[secretRandomStart-1] != '_':
+		return errSecretShape
+	case !isBase62(s[secretIDStart:secretRandomStart-1]) || !isBase62(s[secretRandomStart:]):
+		return errSecretAlphabet
+	}
+	return nil
+}
+
+var (
+	errSecretIsKey     = &FormatError{"the secret is a key (kst_): a secret begins with kss_"}
+	errSecretPrefix    = &FormatError{"the secret does not begin with kss_"}
+	errSecretTruncated = &FormatError{"the secret is truncated: it has fewer than 76 characters"}
+	errSecretTooLong   = &FormatError{"the secret is too long: it has more than 76 characters"}
+	errSecretShape     = &FormatError{"the secret has no _ after the 22 characters that follow kss_"}
+	errSecretAlphabet  = &FormatError{"the secret has a character other than 0-9, A-Z, a-z"}
+	errSecretChecksum  = &FormatError{"the checksum of the secret is wrong: it was mistyped or damaged"}
+)
+
+// checksum is CRC-32 (IEEE) of the text before it, as a big-endian base62 number.
+func checksum(text *[secretLength]byte) [checksumLength]byte {
+	sum := crc32.ChecksumIEEE(text[:secretSumStart])
+	var digits [checksumLength]byte
+	for i := checksumLength - 1; i >= 0; i-- {
+		digits[i] = base62[sum%62]
+		sum /= 62
+	}
+	return digits
+}
+
+// ID returns the id of the key that the secret belongs to; zero for a zero Secret.
+func (s Secret) ID() ID {
+	if s.text == nil {
+		return ID{}
+	}
+	return ID(s.text[secretIDStart : secretIDStart+idLength])
+}
+
+// Reveal returns the text of the secret: call it only to show a new secret once.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return string(s.text[:])
+}
+
+// String returns "[redacted]".
+func (Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (Secret) GoString() string { return redacted }
+
+// Format writes "[redacted]" for every verb and flag.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalJSON returns "[redacted]" as a JSON string.
+func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// MarshalText returns "[redacted]".
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue returns "[redacted]".
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+var secretShape = regexp.MustCompile(SecretPattern)
+
+// Redact returns s with everything that looks like a secret replaced by
+// "[redacted]", for text that strangers chose and that is about to be logged or
+// sent back (a path, say).
+func Redact(s string) string {
+	if !strings.Contains(s, SecretPrefix) {
+		return s
+	}
+	return secretShape.ReplaceAllLiteralString(s, redacted)
+}
