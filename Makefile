@@ -1,6 +1,5 @@
 # Each target is what a person could type. make help lists them.
 
-GO          ?= go
 FUZZTIME    ?= 20s
 VULNDB      ?=
 BINARY_SIZE := 18000000
@@ -12,12 +11,12 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/keystile, static, and check its size
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/keystile ./cmd/keystile
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/keystile ./cmd/keystile
 	@size=$$(wc -c < bin/keystile); test $$size -le $(BINARY_SIZE) || \
 		{ echo "bin/keystile has $$size bytes, more than the $(BINARY_SIZE) allowed: which new import defeats dead-code elimination?" >&2; exit 1; }
 
 demo: ## run proxy, admin and a sample generator on loopback
-	$(GO) run ./cmd/keystile demo
+	go run ./cmd/keystile demo
 
 test: testrun ## install what the tests need, then run all: with -race, then those that measure without it
 	tools/install-needs.sh
@@ -27,14 +26,14 @@ test: testrun ## install what the tests need, then run all: with -race, then tho
 		-- -C tools -count=1 ./...
 
 lint: tools ## vet, staticcheck, gofumpt, tidy modules
-	$(GO) vet ./...
-	$(GO) -C tools vet ./...
+	go vet ./...
+	go -C tools vet ./...
 	bin/staticcheck ./...
 	cd tools && ../bin/staticcheck ./...
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r bin/gofumpt -l) && test -z "$$unformatted" || \
 		{ echo "not in gofumpt's form (mend: bin/gofumpt -w FILE):" >&2; echo "$$unformatted" >&2; exit 1; }
-	$(GO) mod tidy -diff
-	$(GO) -C tools mod tidy -diff
+	go mod tidy -diff
+	go -C tools mod tidy -diff
 
 fuzz: ## run every fuzz target for FUZZTIME (20s) each
 	tools/fuzz.sh $(FUZZTIME)
@@ -44,13 +43,13 @@ vuln: tools ## check for known vulnerabilities that are called; VULNDB=folder fo
 	bin/vuln -known tools/vuln-known.txt bin/vuln.json
 
 bench: ## run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	go test -run '^$$' -bench . -benchmem ./...
 
 tools: ## build the repository's own tools and the pinned ones into bin
-	$(GO) -C tools build -buildvcs=false -o ../bin/ tool ./testrun ./vuln
+	go -C tools build -buildvcs=false -o ../bin/ tool ./testrun ./vuln
 
 testrun:
-	$(GO) -C tools build -buildvcs=false -o ../bin/ ./testrun
+	go -C tools build -buildvcs=false -o ../bin/ ./testrun
 
 clean: ## remove bin
 	rm -rf bin

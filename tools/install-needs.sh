@@ -5,8 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fail() {
-	printf 'make test: %s\n' "$@" >&2
+fail() { # the sentence, and what to type on a line of its own
+	printf 'make test: ' >&2
+	printf '%s\n' "$@" >&2
 	exit 1
 }
 
@@ -27,7 +28,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 		fail "missing: ${missing[*]}. Only root can install them. Type:" "  sudo sh -c '$install'"
 	echo "installing ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null ||
+	apt-get update -qq </dev/null && apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" </dev/null ||
 		fail "missing: ${missing[*]}, and installing them failed (see above). When that is mended, type:" "  $install"
 fi
 

@@ -88,7 +88,7 @@ func TestNeeds(t *testing.T) {
 		"nothing is installed where nothing is missing": {passes: true, hides: "apt-get"},
 		"root installs just what is missing": {
 			fake: map[string]string{"espeak-ng": "-", "curl": "-"}, passes: true,
-			says: []string{"apt-get update -qq", "apt-get install -y -qq --no-install-recommends curl espeak-ng\n"},
+			says: []string{"apt-get update -qq", "apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends curl espeak-ng\n"},
 		},
 		"somebody else is told what to type": {
 			fake: map[string]string{"espeak-ng": "-", "id": "echo 1000"},
@@ -96,7 +96,7 @@ func TestNeeds(t *testing.T) {
 		},
 		"a failing installation names what is missing and what to type": {
 			fake: map[string]string{"espeak-ng": "-", "apt-get": "exit 100"},
-			says: []string{"missing: espeak-ng, and installing them failed", "  apt-get update && apt-get install"},
+			says: []string{"missing: espeak-ng, and installing them failed", "\n  apt-get update && apt-get install"},
 		},
 		"a system without apt-get is told what is missing": {
 			fake: map[string]string{"espeak-ng": "-", "apt-get": "-"},
