@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"time"
+)
+
+// flushInterval bounds how long a byte of an answer of known length may wait here.
+// Streams (text/event-stream, or no Content-Length) are flushed at once.
+const flushInterval = 5 * time.Millisecond
+
+// newReverseProxy returns the reverse proxy that all requests share; what belongs
+// to one of them is in its exchange. Rewrite, never Director: hop-by-hop headers
+// are removed before our own are set, so no client can remove those.
+func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		Transport:      roundTripper{p},
+		ModifyResponse: p.modifyResponse,
+		ErrorHandler:   p.upstreamFailed,
+		FlushInterval:  flushInterval,
+		BufferPool:     newBufferPool(),
+		ErrorLog:       log.New(io.Discard, "", 0), // failures are classified in the exchange instead
+	}
+}
+
+// forward sends the request to the upstream and streams the answer back.
+func (p *Proxy) forward(x *exchange) {
+	if x.in.Body != nil && x.in.Body != http.NoBody {
+		x.body = newRequestBody(x.out.ResponseWriter, x.in, p.options.MaxBody, p.options.BodyProgress, p.options.Now)
+		x.in.Body = x.body
+		_ = x.out.control.EnableFullDuplex() // an answer may begin before the body has ended
+	}
+	p.reverse.ServeHTTP(x.out, x.in)
+}
+
+// rewrite makes the upstream's request of the client's.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	upstream := p.options.Upstream
+	pr.Out.URL.Scheme, pr.Out.URL.Host = upstream.Scheme, upstream.Host
+	setTarget(pr.Out.URL, strings.TrimSuffix(upstream.EscapedPath(), "/"), pr.In)
+	if !p.options.PreserveHost {
+		pr.Out.Host = ""
+	}
+	p.cleanHeaders(pr, exchangeOf(pr.In.Context()))
+}
+
+// roundTripper carries a request to the upstream and watches over its connection.
+type roundTripper struct{ p *Proxy }
+
+// RoundTrip calls the upstream.
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	x := exchangeOf(r.Context())
+	x.called = t.p.options.Now()
+	trace := &httptrace.ClientTrace{
+		GotConn:      func(info httptrace.GotConnInfo) { t.p.gotConn(x, info) },
+		WroteHeaders: func() { x.wrote.Store(true) },
+	}
+	return t.p.options.Transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+}
+
+// gotConn starts the flight, or closes the connection before anything is written to
+// it when a change came first. net/http asks for a second connection when it could
+// write nothing to the first: then the record is read again.
+func (p *Proxy) gotConn(x *exchange, info httptrace.GotConnInfo) {
+	p.metrics.attempts.Inc()
+	first, ok := x.flight.start()
+	if ok && !first {
+		grant, _ := p.options.Records.Get(x.key)
+		ok = grant.Admits(x.flight.proved, p.options.Now())
+		x.superseded = !ok
+	}
+	if !ok {
+		_ = info.Conn.Close()
+		x.cancel(errSuperseded)
+	}
+}
+
+// modifyResponse prepares an answer for its way to the client.
+func (p *Proxy) modifyResponse(res *http.Response) error {
+	x := exchangeOf(res.Request.Context())
+	res.Header.Set(requestIDHeader, x.requestID)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Body = newResponseBody(x, res.Body, p.options.Silence)
+	}
+	return nil
+}
+
+// bufferPool lends the buffers through which answers are copied.
+type bufferPool struct{ pool sync.Pool }
+
+func newBufferPool() *bufferPool {
+	return &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+}
+
+// Get returns a buffer of 32 KiB.
+func (b *bufferPool) Get() []byte { return b.pool.Get().(*[32 << 10]byte)[:] }
+
+// Put takes it back.
+func (b *bufferPool) Put(buffer []byte) { b.pool.Put((*[32 << 10]byte)(buffer)) }

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// reservedFiles are descriptors kept for everything but requests.
+	reservedFiles = 200
+	// refuseDeadline bounds the farewell to a connection beyond the limit.
+	refuseDeadline = 250 * time.Millisecond
+)
+
+// tooManyConnections is what a client beyond the limit reads before its connection
+// is closed. Nothing has been read of its request.
+const tooManyConnections = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n" +
+	"Retry-After: 1\r\nConnection: close\r\nContent-Length: 118\r\n\r\n" +
+	`{"type":"error","status":503,"code":"too_many_connections","error":{"type":"api_error","code":"too_many_connections"}}`
+
+// MaxConnections is how many clients the process can serve at once, by its limit of
+// open files (RLIMIT_NOFILE): each needs a connection of its own and one to the
+// upstream.
+func MaxConnections() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1000
+	}
+	files := min(limit.Cur, 1<<30)
+	return max(16, (int(files)-reservedFiles)/2)
+}
+
+// LimitListener accepts at most limit connections at a time (0: MaxConnections) from
+// listener. Those beyond get a 503 and are closed; onRefused, if not nil, is called
+// for each. plain says that connections speak HTTP without TLS.
+func LimitListener(listener net.Listener, limit int, plain bool, onRefused func()) net.Listener {
+	if limit == 0 {
+		limit = MaxConnections()
+	}
+	return &limitListener{Listener: listener, limit: int64(limit), plain: plain, onRefused: onRefused}
+}
+
+type limitListener struct {
+	net.Listener
+	limit     int64
+	plain     bool
+	onRefused func()
+	open      atomic.Int64
+}
+
+// Accept returns the next connection within the limit.
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= l.limit {
+			return &limitedConn{Conn: conn, listener: l}, nil
+		}
+		l.refuse(conn)
+	}
+}
+
+// refuse says farewell in the background, so that accepting goes on; the connection
+// counts until it is closed, and so many farewells at once are bounded too.
+func (l *limitListener) refuse(conn net.Conn) {
+	if l.onRefused != nil {
+		l.onRefused()
+	}
+	if !l.plain || l.open.Load() > l.limit+reservedFiles/2 {
+		_ = conn.Close()
+		l.open.Add(-1)
+		return
+	}
+	go func() {
+		defer l.open.Add(-1)
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(refuseDeadline))
+		_, _ = conn.Write([]byte(tooManyConnections))
+		if half, ok := conn.(*net.TCPConn); ok {
+			_ = half.CloseWrite()
+		}
+		_, _ = conn.Read(make([]byte, 4096)) // a close with unread bytes would reset the reply
+	}()
+}
+
+// limitedConn counts as open until it is closed for the first time.
+type limitedConn struct {
+	net.Conn
+	listener *limitListener
+	once     sync.Once
+}
+
+// Close closes the connection and makes room for another.
+func (c *limitedConn) Close() error {
+	c.once.Do(func() { c.listener.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// CloseWrite ends one direction, so that net/http can let a client read the last
+// answer before the connection closes.
+func (c *limitedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
