@@ -1,0 +1,28 @@
+package cache
+
+import (
+	"path/filepath"
+	"testing"
+
+	"keystile/keys"
+	"keystile/keys/keystest"
+)
+
+func boltHarness() keystest.Harness {
+	return keystest.Harness{
+		Immediate: true,
+		OneHandle: "one process owns the file of a Bolt",
+		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
+			b, err := OpenBolt(filepath.Join(dir, "keys.db"),
+				BoltOptions{Mirror: NewMirror(), PerAccount: o.PerAccount, Now: o.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+	}
+}
+
+func TestBoltMeetsTheContract(t *testing.T) { keystest.Run(t, boltHarness()) }
+
+func BenchmarkBolt(b *testing.B) { keystest.Benchmark(b, boltHarness()) }

@@ -1,0 +1,120 @@
+package keystest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"keystile/keys"
+)
+
+func deleteClauses() []clause {
+	return []clause{
+		{"a deleted key is gone and its name and place are free", deletedGone},
+		{"an error of check is returned as it is and the key stays", deleteChecked},
+		{"deletions at once succeed once", deletesAtOnce},
+	}
+}
+
+func touchClauses() []clause {
+	return []clause{
+		{"the latest use wins and changes neither version nor updated", touchLatest},
+		{"uses of unknown keys are passed over", touchUnknown},
+	}
+}
+
+func deletedGone(t *testing.T, h Harness) {
+	f := openLimit(t, h, 1)
+	first := f.create("a", "x")
+	touch(t, f, map[keys.ID]time.Time{first.ID: f.clock.Now()})
+	if receipt := f.delete(first.ID); receipt.Version <= first.Version {
+		t.Errorf("the version went from %d to %d", first.Version, receipt.Version)
+	}
+	for range 2 {
+		_, err := f.Get(t.Context(), first.ID)
+		refused(t, "Get", err, keys.ErrNotFound)
+		_, err = f.Delete(t.Context(), first.ID, nil)
+		refused(t, "Delete", err, keys.ErrNotFound)
+		same(t, "names", f.names(""), []string{})
+		f.reopen()
+	}
+	same(t, "names", []string{f.create("a", "x").Name}, []string{"x"})
+}
+
+func deleteChecked(t *testing.T, h Harness) {
+	f := open(t, h)
+	want := f.create("a", "x")
+	mine := errors.New("not this version")
+	_, err := f.Delete(t.Context(), want.ID, func(r keys.Record) error {
+		same(t, "record passed to check", r, want)
+		return mine
+	})
+	if err != mine { //nolint:errorlint // the same value is the promise
+		t.Errorf("Delete returned %v", err)
+	}
+	same(t, "record", f.get(want.ID), want)
+	if _, err := f.Delete(t.Context(), want.ID, func(keys.Record) error { return nil }); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+}
+
+func deletesAtOnce(t *testing.T, h Harness) {
+	f := open(t, h)
+	id := f.create("a", "x").ID
+	var outcomes [20]error
+	together(len(outcomes), func(i int) { _, outcomes[i] = f.Delete(t.Context(), id, nil) })
+	done := 0
+	for _, err := range outcomes {
+		if err == nil {
+			done++
+		} else {
+			refused(t, "Delete", err, keys.ErrNotFound)
+		}
+	}
+	if done != 1 {
+		t.Errorf("%d deletions succeeded", done)
+	}
+}
+
+func touch(t testing.TB, f *fixture, used map[keys.ID]time.Time) {
+	t.Helper()
+	if err := f.Touch(t.Context(), used); err != nil {
+		t.Errorf("Touch: %v", err)
+	}
+}
+
+func touchLatest(t *testing.T, h Harness) {
+	f := open(t, h)
+	want, other := f.create("a", "x"), f.create("a", "y")
+	noon := f.clock.Now()
+	for _, at := range []time.Duration{-time.Hour, 0, -time.Minute, time.Millisecond, -time.Second} {
+		f.clock.advance(time.Hour)
+		touch(t, f, map[keys.ID]time.Time{want.ID: noon.Add(at)})
+	}
+	want.LastUsed = noon.Add(time.Millisecond)
+	same(t, "record of Get", f.get(want.ID), want)
+	same(t, "List", f.list("a"), []keys.Record{want, other})
+	f.update(want.ID, func(r *keys.Record) {
+		same(t, "record passed to change", *r, want)
+		r.Active = false
+	})
+	same(t, "last use after an update", f.get(want.ID).LastUsed, want.LastUsed)
+	if next := f.create("a", ""); next.Version != want.Version+3 {
+		t.Logf("versions leave gaps: %d after %d", next.Version, want.Version)
+	}
+}
+
+func touchUnknown(t *testing.T, h Harness) {
+	f := open(t, h)
+	want := f.create("a", "x")
+	unknown := keys.NewID()
+	touch(t, f, map[keys.ID]time.Time{unknown: f.clock.Now(), want.ID: f.clock.Now()})
+	touch(t, f, nil)
+	want.LastUsed = f.clock.Now()
+	same(t, "all records", f.list(""), []keys.Record{want})
+	d := draft("a", "y")
+	d.ID = unknown
+	if got := f.mustCreate(d).Record; !got.LastUsed.IsZero() {
+		t.Errorf("a new key was last used %v", got.LastUsed)
+	}
+}
