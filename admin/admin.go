@@ -1,0 +1,165 @@
+// Package admin is the management side of Keystile on its own listener: the API
+// under /api/v1 that creates, lists, reads, renames, switches and deletes keys, its
+// description at /api/v1/openapi.json, and /healthz, /readyz and /metrics.
+//
+// A request passes, in this order: a request id, the check of the Host header
+// against DNS rebinding, the check against cross-origin requests of browsers, the
+// administrator token, the size and media type of the body, strict JSON, the
+// operation. Every refusal is a problem document (RFC 9457) with a code from one
+// table (problem.go); what went wrong inside is only logged, with the request id.
+//
+// /healthz and /readyz stand outside the checks, so that a probe may call them by any
+// name and without a token; they tell nothing but whether the process serves.
+// /metrics needs the right Host, and the token unless the caller sits on this machine.
+//
+// Not promised: there is one kind of principal, the administrator; the connection is
+// not encrypted, so beyond loopback it belongs behind something that is.
+package admin
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keystile/keys"
+)
+
+// Options is what New needs. Store and Token must be set.
+type Options struct {
+	// Store keeps the records.
+	Store keys.Store
+	// Token is the administrator token. The zero Token admits nobody.
+	Token Token
+	// Peppers makes the digests of new secrets; nil: without a pepper.
+	Peppers *keys.Peppers
+	// PerAccount is the store's limit of keys for each account, shown as "limit".
+	PerAccount int
+	// Hosts are names by which the listener may be called beside localhost and IP
+	// addresses; a port is ignored.
+	Hosts []string
+	// MetricsPublic opens /metrics to callers beyond loopback without the token.
+	MetricsPublic bool
+	// Ready returns nil when the process can serve, else the reason shown by /readyz.
+	// It must not ask the upstream. Nil: always ready.
+	Ready func() error
+	// Gatherer is what /metrics shows; nil: there is no /metrics.
+	Gatherer prometheus.Gatherer
+	// Registerer takes the metrics of this package; nil: they are not registered.
+	Registerer prometheus.Registerer
+	// Log gets one line for each change at info, for each other request at debug;
+	// nil: nothing is logged.
+	Log *slog.Logger
+	// Now tells the time; nil: time.Now.
+	Now func() time.Time
+	// Version is the version in the description of the API; empty: "dev".
+	Version string
+}
+
+// Admin is the handler that New returns.
+type Admin struct {
+	store    keys.Store
+	peppers  *keys.Peppers
+	limit    int
+	token    Token
+	hosts    map[string]bool
+	ready    func() error
+	log      *slog.Logger
+	now      func() time.Time
+	metrics  *metrics
+	failures failureLog
+	router   *chi.Mux
+}
+
+// New returns the handler of the admin listener. It panics when Registerer already has
+// the metrics of another Admin.
+func New(o Options) *Admin {
+	a := &Admin{
+		store: o.Store, peppers: o.Peppers, limit: o.PerAccount,
+		token: o.Token, hosts: hostSet(o.Hosts),
+		ready: o.Ready, log: o.Log, now: o.Now,
+		metrics: newMetrics(o.Registerer), router: chi.NewRouter(),
+	}
+	if a.ready == nil {
+		a.ready = func() error { return nil }
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	a.routes(o)
+	return a
+}
+
+func (a *Admin) routes(o Options) {
+	a.router.Use(a.observe, middleware.GetHead)
+	a.router.NotFound(a.notFound)
+	a.router.MethodNotAllowed(a.methodNotAllowed)
+	a.router.Get("/healthz", a.healthz)
+	a.router.Get("/readyz", a.readyz)
+	if o.Gatherer != nil {
+		door := a.metricsDoor(o.MetricsPublic)
+		a.router.With(a.knownHost, a.sameOrigin, door).Get("/metrics", a.exposition(o.Gatherer).ServeHTTP)
+	}
+	a.router.Route(apiBase, func(r chi.Router) {
+		r.Use(a.knownHost, a.sameOrigin, a.authenticated, singleQueryValues, jsonBody)
+		a.operations(r, o.Version)
+	})
+}
+
+// ServeHTTP answers one request.
+func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+
+// notFound answers for paths that do not exist.
+func (a *Admin) notFound(w http.ResponseWriter, r *http.Request) {
+	writeProblem(w, r, pathNotFound.problem(""))
+}
+
+// methodNotAllowed answers 405 with Allow (RFC 9110, 15.5.6), or 404 when no method
+// would do: the router does not look at the path of a method unknown to it.
+func (a *Admin) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	allow := http.Header{}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		if a.router.Match(chi.NewRouteContext(), method, path) {
+			allow.Add("Allow", method)
+		}
+	}
+	if len(allow) == 0 {
+		a.notFound(w, r)
+		return
+	}
+	if a.router.Match(chi.NewRouteContext(), http.MethodGet, path) {
+		allow.Add("Allow", http.MethodHead)
+	}
+	p := wrongMethod.problem("")
+	p.header = allow
+	writeProblem(w, r, p)
+}
+
+// NewServer returns a server for the admin listener with limits on time and size that
+// suit short requests. Close and Shutdown are the caller's. A nil log discards what net/http
+// has to say.
+func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &http.Server{
+		Handler:                      handler,
+		ReadHeaderTimeout:            5 * time.Second,
+		ReadTimeout:                  30 * time.Second,
+		WriteTimeout:                 60 * time.Second,
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               32 << 10,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" must pass the handler too
+	}
+}

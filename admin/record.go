@@ -1,0 +1,118 @@
+package admin
+
+import (
+	"encoding/json"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"keystile/keys"
+)
+
+// timeLayout is RFC 3339 in UTC with milliseconds.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+func timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// Record is a key as the API shows it. It never holds the secret.
+type Record struct {
+	Key      string `json:"key" doc:"The public half of the credential." example:"kst_4hJ2mXw9QbT6cVn0ZrLkPd"`
+	Account  string `json:"account" doc:"The owner." example:"default"`
+	Name     string `json:"name" example:"Build server"`
+	Active   bool   `json:"active" doc:"Requests with an inactive key are refused."`
+	Created  string `json:"created" format:"date-time"`
+	Updated  string `json:"updated" format:"date-time"`
+	LastUsed string `json:"last_used,omitempty" format:"date-time" doc:"When a request was last admitted; absent: never. It changes neither version nor ETag."`
+	Version  uint64 `json:"version" doc:"Rises with every change. In quotes it is the ETag."`
+	Rate     *Rate  `json:"rate,omitempty" doc:"The limit of this key alone; absent: the default of the configuration."`
+}
+
+// Rate is a limit on the requests of a key: a bucket that holds Burst requests and gains
+// PerSecond each second.
+type Rate struct {
+	PerSecond float64 `json:"per_second" exclusiveMinimum:"0"`
+	Burst     int     `json:"burst" minimum:"1" maximum:"2147483647"`
+}
+
+func recordOf(r *keys.Record) Record {
+	shown := Record{
+		Key: r.ID.String(), Account: r.Account, Name: r.Name, Active: r.Active,
+		Created: timestamp(r.Created), Updated: timestamp(r.Updated), Version: r.Version,
+	}
+	if !r.LastUsed.IsZero() {
+		shown.LastUsed = timestamp(r.LastUsed)
+	}
+	if r.Rate != (keys.Rate{}) {
+		shown.Rate = &Rate{r.Rate.PerSecond, r.Rate.Burst}
+	}
+	return shown
+}
+
+// Receipt says how far a change has reached: one of the two is set.
+type Receipt struct {
+	Effective string    `json:"effective,omitempty" enum:"everywhere" doc:"No proxy starts another request under the old record."`
+	Pending   []Pending `json:"pending,omitempty" nullable:"false" doc:"The proxies that have not confirmed the change."`
+}
+
+// Pending is a proxy that has not confirmed a change.
+type Pending struct {
+	Proxy       string `json:"proxy"`
+	EffectiveBy string `json:"effective_by" format:"date-time" doc:"When it refuses requests at the latest, by itself."`
+}
+
+func receiptOf(r keys.Receipt) Receipt {
+	if len(r.Pending) == 0 {
+		return Receipt{Effective: "everywhere"}
+	}
+	var receipt Receipt
+	for _, p := range r.Pending {
+		// Rounded up, because the time is a promise.
+		by := p.EffectiveBy.Add(time.Millisecond - time.Nanosecond)
+		receipt.Pending = append(receipt.Pending, Pending{p.Proxy, timestamp(by)})
+	}
+	return receipt
+}
+
+// member is a member of a JSON object that may be absent. encoding/json alone cannot tell
+// absent from null.
+type member[T any] struct {
+	value T
+	sent  bool
+	null  bool
+}
+
+// UnmarshalJSON is called only for a member that was sent.
+func (m *member[T]) UnmarshalJSON(text []byte) error {
+	m.sent, m.null = true, string(text) == "null"
+	return json.Unmarshal(text, &m.value)
+}
+
+// Schema returns the schema of the value.
+func (member[T]) Schema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[T](), true, "")
+}
+
+// refuseNull returns a fault when the member was null.
+func (m *member[T]) refuseNull(name string) []error {
+	if m.null {
+		return []error{&huma.ErrorDetail{Location: "body." + name, Message: "null is not allowed: leave it out"}}
+	}
+	return nil
+}
+
+// rateMember is the member "rate", for which null means the default.
+type rateMember struct{ member[Rate] }
+
+// Schema returns the schema of a rate or null.
+func (rateMember) Schema(r huma.Registry) *huma.Schema {
+	schema := *r.Schema(reflect.TypeFor[Rate](), false, "")
+	schema.Nullable = true
+	schema.AdditionalProperties = false
+	return &schema
+}
+
+// rate returns the rate to keep; null is the zero Rate.
+func (m *rateMember) rate() keys.Rate {
+	return keys.Rate{PerSecond: m.value.PerSecond, Burst: m.value.Burst}
+}

@@ -1,0 +1,173 @@
+package admin
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	// MinTokenLength is the least number of characters of an administrator token.
+	MinTokenLength = 32
+
+	tokenPrefix  = "kat_"
+	maxTokenFile = 4096 // bytes
+	redacted     = "[redacted]"
+)
+
+// Token recognises the administrator token. It keeps only its SHA-256 digest, and
+// whatever prints it (fmt, JSON, slog) writes "[redacted]". The digest lies behind a
+// pointer because fmt cannot call the methods of an unexported field and would
+// write an array out as numbers. The zero Token recognises nothing.
+type Token struct{ digest *[sha256.Size]byte }
+
+// NewToken returns the text of a new token: "kat_" and 52 base32 characters, 260
+// bits from crypto/rand.
+func NewToken() string { return tokenPrefix + rand.Text() + rand.Text() }
+
+var (
+	errTokenShort     = errors.New("the administrator token is too short: it needs at least 32 characters")
+	errTokenCharacter = errors.New("the administrator token may have only printable ASCII characters and no spaces")
+)
+
+// ParseAdminToken returns the Token that recognises text. It refuses fewer than
+// MinTokenLength characters, and characters that a header cannot carry safely.
+func ParseAdminToken(text string) (Token, error) {
+	if len(text) < MinTokenLength {
+		return Token{}, errTokenShort
+	}
+	for i := range len(text) {
+		if text[i] <= ' ' || text[i] > '~' {
+			return Token{}, errTokenCharacter
+		}
+	}
+	digest := sha256.Sum256([]byte(text))
+	return Token{&digest}, nil
+}
+
+// Is reports whether text is the token. Only digests are compared, in constant time.
+func (t Token) Is(text string) bool {
+	digest := sha256.Sum256([]byte(text))
+	return t.digest != nil && subtle.ConstantTimeCompare(t.digest[:], digest[:]) == 1
+}
+
+// LoadToken reads the token in file, or, when there is no such file, writes a new one
+// there (mode 0600, missing directories 0700) and says so with created. The file
+// appears whole or not at all. Errors are sentences for the operator.
+func LoadToken(file string) (token Token, created bool, err error) {
+	token, err = readToken(file)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return token, false, err
+	}
+	err = os.MkdirAll(filepath.Dir(file), 0o700)
+	if err == nil {
+		err = writeToken(file, NewToken())
+	}
+	created = err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
+		return Token{}, false, fmt.Errorf("the admin token file %s cannot be made: make its directory writable, or set another token file: %w", file, err)
+	}
+	token, err = readToken(file)
+	return token, created, err
+}
+
+func readToken(file string) (Token, error) {
+	// Stat before Open: opening a pipe would wait for a writer.
+	if info, err := os.Stat(file); err != nil {
+		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return Token{}, fmt.Errorf("the admin token file %s is not a regular file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+	}
+	defer f.Close()
+	if err := privateFile(f); err != nil {
+		return Token{}, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
+	if err != nil {
+		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+	}
+	return tokenFromFile(file, strings.TrimSpace(string(text)))
+}
+
+// privateFile refuses a file that others than its owner may use.
+func privateFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("reading the admin token file: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("the admin token file %[1]s has mode %04[2]o, so others can use it: run chmod 600 %[1]s", f.Name(), mode)
+	}
+	return nil
+}
+
+func tokenFromFile(file, text string) (Token, error) {
+	if text == "" {
+		return Token{}, fmt.Errorf("the admin token file %s is empty: delete it and a new token is made", file)
+	}
+	token, err := ParseAdminToken(text)
+	if err != nil {
+		return Token{}, fmt.Errorf("the admin token file %s: %w", file, err)
+	}
+	return token, nil
+}
+
+// writeToken writes text to a new file under another name and links it to its own, so
+// that neither a crash nor a second process leaves or sees half of it. Its error is
+// fs.ErrExist when the file is there.
+func writeToken(file, text string) error {
+	dir := filepath.Dir(file)
+	temporary, err := os.CreateTemp(dir, ".admin.token-*") // mode 0600, O_EXCL
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	_, err = temporary.WriteString(text + "\n")
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err != nil {
+		return err
+	}
+	err = os.Link(temporary.Name(), file)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = os.Rename(temporary.Name(), file) // some file systems have no links
+	}
+	if err != nil {
+		return err
+	}
+	return syncDirectory(dir)
+}
+
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// String returns "[redacted]".
+func (Token) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (Token) GoString() string { return redacted }
+
+// Format writes "[redacted]" for every verb and flag.
+func (Token) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText returns "[redacted]"; so JSON shows that, too.
+func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue returns "[redacted]".
+func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
