@@ -96,24 +96,23 @@ func (a *accessLog) close() {
 }
 
 func (a *accessLog) print(e entry) {
-	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs, slog.String("request_id", e.requestID), slog.String("verdict", e.verdict.String()),
-		slog.Int("status", e.status))
+	r := slog.NewRecord(e.at, e.level, "request", 0)
+	r.AddAttrs(slog.String("request_id", e.requestID), slog.String("verdict", e.verdict.String()), slog.Int("status", e.status))
 	if e.key != (keys.ID{}) {
-		attrs = append(attrs, slog.String("key", e.key.String()), slog.String("account", e.account))
+		r.AddAttrs(slog.String("key", e.key.String()), slog.String("account", e.account))
 	}
-	attrs = append(attrs, slog.String("client", e.client), slog.String("method", e.method), slog.String("path", e.path),
-		slog.Int64("bytes_in", e.bytesIn), slog.Int64("bytes_out", e.bytesOut), slog.Duration("duration", e.duration))
+	r.AddAttrs(slog.String("client", e.client), slog.String("method", e.method), slog.String("path", e.path),
+		slog.Int64("bytes_in", e.bytesIn), slog.Int64("bytes_out", e.bytesOut), slog.Float64("duration_seconds", e.duration.Seconds()))
 	if e.overhead > 0 {
-		attrs = append(attrs, slog.Duration("overhead", e.overhead))
+		r.AddAttrs(slog.Float64("overhead_seconds", e.overhead.Seconds()))
 	}
 	if e.firstByte > 0 {
-		attrs = append(attrs, slog.Duration("first_byte", e.firstByte))
+		r.AddAttrs(slog.Float64("first_byte_seconds", e.firstByte.Seconds()))
 	}
 	if e.cause != causeNone {
-		attrs = append(attrs, slog.String("cause", causeWords[e.cause]), slog.String("error", keys.Redact(e.failure)))
+		r.AddAttrs(slog.String("cause", causeWords[e.cause]), slog.String("error", keys.Redact(e.failure)))
 	}
-	a.log.LogAttrs(context.Background(), e.level, "request", attrs...)
+	_ = a.log.Handler().Handle(context.Background(), r) // there is nobody else to tell
 }
 
 // record writes the line of a finished exchange.

@@ -143,18 +143,33 @@ func (t *flights) takeUsed() map[keys.ID]time.Time {
 	return all
 }
 
-// drain waits for the table to be empty or for ctx, then cancels what is left.
+// cancelGrace is how long cancelled requests may take to leave the table.
+const cancelGrace = time.Second
+
+// drain waits for the table to be empty, or for ctx; then it cancels what is left
+// and waits a little longer.
 func (t *flights) drain(ctx context.Context) {
+	if t.wait(ctx) {
+		return
+	}
+	t.cancelAll(errDraining)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelGrace)
+	defer cancel()
+	t.wait(grace)
+}
+
+// wait reports whether the table was empty before ctx was done.
+func (t *flights) wait(ctx context.Context) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for t.count.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.cancelAll(errDraining)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 func (t *flights) cancelAll(cause error) {

@@ -41,7 +41,7 @@ func LimitListener(listener net.Listener, limit int, plain bool, onRefused func(
 	if limit == 0 {
 		limit = MaxConnections()
 	}
-	return &limitListener{Listener: listener, limit: int64(limit), plain: plain, onRefused: onRefused}
+	return &limitListener{Listener: listener, limit: int64(limit), plain: plain, onRefused: onRefused, unused: make(map[*limitedConn]struct{})}
 }
 
 type limitListener struct {
@@ -50,6 +50,10 @@ type limitListener struct {
 	plain     bool
 	onRefused func()
 	open      atomic.Int64
+
+	mu     sync.Mutex
+	closed bool
+	unused map[*limitedConn]struct{} // accepted, and no byte has come
 }
 
 // Accept returns the next connection within the limit.
@@ -60,10 +64,39 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.open.Add(1) <= l.limit {
-			return &limitedConn{Conn: conn, listener: l}, nil
+			return l.admit(conn), nil
 		}
 		l.refuse(conn)
 	}
+}
+
+func (l *limitListener) admit(conn net.Conn) net.Conn {
+	c := &limitedConn{Conn: conn, listener: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = conn.Close() // the server will find it closed
+	}
+	l.unused[c] = struct{}{}
+	return c
+}
+
+// Close stops listening and closes connections on which nothing has come yet:
+// http.Server.Shutdown would wait five seconds for each.
+func (l *limitListener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.unused {
+		_ = c.Conn.Close()
+	}
+	return l.Listener.Close()
+}
+
+func (l *limitListener) inUse(c *limitedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.unused, c)
 }
 
 // refuse says farewell in the background, so that accepting goes on; the connection
@@ -93,12 +126,26 @@ func (l *limitListener) refuse(conn net.Conn) {
 type limitedConn struct {
 	net.Conn
 	listener *limitListener
+	used     atomic.Bool
 	once     sync.Once
+}
+
+// Read reads from the client.
+func (c *limitedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.used.Load() {
+		c.used.Store(true)
+		c.listener.inUse(c)
+	}
+	return n, err
 }
 
 // Close closes the connection and makes room for another.
 func (c *limitedConn) Close() error {
-	c.once.Do(func() { c.listener.open.Add(-1) })
+	c.once.Do(func() {
+		c.listener.open.Add(-1)
+		c.listener.inUse(c)
+	})
 	return c.Conn.Close()
 }
 

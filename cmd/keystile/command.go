@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// stdio is what a command has of the world: where to write, and the environment.
+type stdio struct {
+	out, err io.Writer
+	env      []string
+}
+
+// usageError is the error of a command that was used wrongly: exit code 2.
+type usageError struct{ error }
+
+// Unwrap returns what was wrong.
+func (e usageError) Unwrap() error { return e.error }
+
+// exitCode is 0 for done, 1 for refused or failed, 2 for used wrongly, which a wrong
+// configuration is.
+func exitCode(err error) int {
+	var usage usageError
+	var mistakes configMistakes
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage) || errors.As(err, &mistakes):
+		return 2
+	}
+	return 1
+}
+
+// run runs one command line.
+func run(ctx context.Context, args []string, std stdio) error {
+	root := rootCommand(std)
+	root.SetArgs(args)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	return root.ExecuteContext(ctx)
+}
+
+func rootCommand(std stdio) *cobra.Command {
+	serve := serveCommand(std)
+	root := &cobra.Command{
+		Use:           "keystile",
+		Short:         "An authenticating reverse proxy for generation APIs",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE:          serve.RunE, // serve is what happens without a command
+	}
+	root.Flags().AddFlagSet(serve.Flags())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; run %q for the flags", err, cmd.CommandPath()+" --help")}
+	})
+	root.AddCommand(serve, demoCommand(std), configCommand(std), healthcheckCommand(std), versionCommand(std))
+	return root
+}
+
+// noArguments refuses arguments: what stands there is a command misspelt.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q; run %q for the list", args[0], cmd.Root().Name()+" --help")}
+	}
+	return nil
+}
+
+func versionCommand(std stdio) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(std.out, "keystile %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// version is the version of the module, as the build knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+func configCommand(std stdio) *cobra.Command {
+	config := &cobra.Command{Use: "config", Short: "Check, print or describe the configuration", Args: noArguments}
+	file := config.PersistentFlags().String("config", "", "configuration file")
+	config.AddCommand(
+		&cobra.Command{
+			Use: "check", Short: "Report every mistake in the configuration", Args: noArguments,
+			RunE: func(*cobra.Command, []string) error { return checkConfig(std, *file) },
+		},
+		&cobra.Command{
+			Use: "print", Short: "Print the configuration in effect, without secrets", Args: noArguments,
+			RunE: func(*cobra.Command, []string) error {
+				c, err := loadWithWarnings(std, *file)
+				if err != nil {
+					return err
+				}
+				return printConfig(std.out, c)
+			},
+		},
+		&cobra.Command{
+			Use: "schema", Short: "Print the JSON Schema of the configuration", Args: noArguments,
+			RunE: func(*cobra.Command, []string) error { return writeSchema(std.out) },
+		},
+	)
+	return config
+}
+
+// checkConfig says ok or returns every mistake.
+func checkConfig(std stdio, file string) error {
+	if _, err := loadWithWarnings(std, file); err != nil {
+		return err
+	}
+	name, _, err := readConfigFile(file, std.env)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = "no configuration file, every option at its default"
+	}
+	_, err = fmt.Fprintf(std.out, "%s: ok\n", name)
+	return err
+}
+
+// loadWithWarnings loads the configuration and prints its warnings.
+func loadWithWarnings(std stdio, file string, flags ...override) (config, error) {
+	c, warnings, err := loadConfig(file, std.env, flags...)
+	for _, warning := range warnings {
+		fmt.Fprintln(std.err, "warning:", warning)
+	}
+	return c, err
+}

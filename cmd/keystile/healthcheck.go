@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// healthTimeout bounds the whole check.
+const healthTimeout = 3 * time.Second
+
+func healthcheckCommand(std stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "healthcheck", Short: "Ask the admin listener of this machine whether Keystile is ready", Args: noArguments,
+	}
+	file := cmd.Flags().String("config", "", "configuration file, for admin.listen")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, _, err := loadConfig(*file, std.env)
+		if err != nil {
+			return err
+		}
+		return healthcheck(cmd.Context(), "http://"+reachable(c.Admin.Listen)+"/readyz", std.out)
+	}
+	return cmd
+}
+
+// healthcheck writes "ready", or returns why it is not.
+func healthcheck(ctx context.Context, url string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("keystile does not answer: %w", err)
+	}
+	defer response.Body.Close()
+	var state struct{ Status, Reason string }
+	if err := json.NewDecoder(io.LimitReader(response.Body, 4096)).Decode(&state); err != nil {
+		return fmt.Errorf("what answers at %s is not keystile: status %d", url, response.StatusCode)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", state.Status, state.Reason)
+	}
+	_, err = fmt.Fprintln(out, state.Status)
+	return err
+}

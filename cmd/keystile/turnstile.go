@@ -1,0 +1,348 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"keystile/admin"
+	"keystile/cache"
+	"keystile/keys"
+	"keystile/proxy"
+)
+
+const (
+	// usedInterval is how often the times of last use are written to the store.
+	usedInterval = 10 * time.Second
+	// adminGrace is how long requests to the admin listener may take to end.
+	adminGrace = time.Second
+)
+
+var errDraining = errors.New("draining")
+
+// turnstile is one running Keystile: a store, its mirror, and the two listeners.
+type turnstile struct {
+	config config
+	log    *slog.Logger
+	mirror *cache.Mirror
+	store  keys.Store
+	proxy  *proxy.Proxy
+
+	proxyListener, adminListener net.Listener
+	proxyServer, adminServer     *http.Server
+	draining                     atomic.Bool
+}
+
+// openTurnstile opens the store and both listeners. Nothing is served before run.
+func openTurnstile(c config, token admin.Token, env []string, log *slog.Logger) (_ *turnstile, err error) {
+	t := &turnstile{config: c, log: log, mirror: cache.NewMirror()}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	peppers, err := loadPeppers(c.Keys.PepperFile)
+	if err != nil {
+		return nil, err
+	}
+	registry := newRegistry(t.mirror)
+	options, err := proxyOptions(c, env)
+	if err != nil {
+		return nil, err
+	}
+	options.Records, options.Peppers = t.mirror, peppers
+	options.Registerer, options.Log = registry, log
+	if c.Proxy.AccessLog {
+		options.AccessLog = log
+	}
+	t.proxy = proxy.New(options)
+	t.mirror.Observe(t.proxy.Changed)
+	if err := t.listen(); err != nil {
+		return nil, err
+	}
+	if t.store, err = t.openStore(peppers); err != nil {
+		return nil, err
+	}
+	t.adminServer = admin.NewServer(admin.New(admin.Options{
+		Store: t.store, Token: token, Peppers: peppers, PerAccount: c.Keys.PerAccount,
+		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready,
+		Gatherer: registry, Registerer: registry, Log: log, Version: version(),
+	}), log)
+	return t, nil
+}
+
+func (t *turnstile) openStore(peppers *keys.Peppers) (keys.Store, error) {
+	store, err := cache.OpenBolt(t.config.Store.Bolt.Path, cache.BoltOptions{
+		Mirror: t.mirror, PerAccount: t.config.Keys.PerAccount, Peppers: peppers, Log: t.log,
+	})
+	if errors.Is(err, cache.ErrPepperMismatch) {
+		return nil, fmt.Errorf("%w: put the right one into the file that keys.pepper_file names (%q at present)", err, t.config.Keys.PepperFile)
+	}
+	if err != nil {
+		return nil, err // not the nil *Bolt
+	}
+	return store, nil
+}
+
+// loadPeppers reads keys.pepper_file; without one there are no peppers.
+func loadPeppers(file string) (*keys.Peppers, error) {
+	if file == "" {
+		return nil, nil
+	}
+	secrets, err := readPeppers(file)
+	if err != nil {
+		return nil, err
+	}
+	peppers, err := keys.NewPeppers(secrets...)
+	if err != nil {
+		return nil, fmt.Errorf("keys.pepper_file: %s: %w", file, err)
+	}
+	return peppers, nil
+}
+
+// proxyOptions are the options of the proxy that come from the configuration.
+func proxyOptions(c config, env []string) (proxy.Options, error) {
+	upstream, err := c.upstreamURL()
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	trusted, err := c.trustedProxies()
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	transport, err := upstreamTransport(c.Proxy.Upstream)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	headers, err := resolveHeaders(c.Proxy.Upstream.Headers, env)
+	if err != nil {
+		return proxy.Options{}, err
+	}
+	options := proxy.Options{
+		Upstream: upstream, UpstreamHeaders: make(http.Header), Transport: transport,
+		KeyHeader: c.Proxy.KeyHeader, SecretHeader: c.Proxy.SecretHeader,
+		TrustedProxies: trusted, PreserveHost: c.Proxy.PreserveHost, WebSocket: c.Proxy.WebSocket,
+		DefaultRate:  keys.Rate{PerSecond: c.Proxy.DefaultRate.PerSecond, Burst: c.Proxy.DefaultRate.Burst},
+		MaxBody:      int64(c.Proxy.MaxBody),
+		BodyProgress: c.Proxy.Timeouts.BodyProgress, WriteProgress: c.Proxy.Timeouts.WriteProgress,
+		Silence: c.Proxy.Upstream.Timeouts.Silence,
+	}
+	if options.MaxBody == 0 {
+		options.MaxBody = math.MaxInt64
+	}
+	for name, value := range headers {
+		options.UpstreamHeaders.Set(name, value.reveal())
+	}
+	for _, name := range c.Proxy.IgnoreCarriers {
+		options.IgnoreCarriers = append(options.IgnoreCarriers, proxy.Carrier(name))
+	}
+	return options, nil
+}
+
+func upstreamTransport(c upstreamConfig) (*http.Transport, error) {
+	options := proxy.TransportOptions{
+		Dial: c.Timeouts.Dial, TLS: c.Timeouts.TLS, ResponseHeaders: c.Timeouts.ResponseHeaders,
+		Idle: c.Timeouts.Idle, MaxConnections: c.MaxConnections,
+	}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("proxy.upstream.ca_file: %w", err)
+		}
+		options.RootCAs = x509.NewCertPool()
+		if !options.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("proxy.upstream.ca_file: %s has no PEM certificate", c.CAFile)
+		}
+	}
+	return proxy.NewTransport(options), nil
+}
+
+// adminToken takes KEYSTILE_ADMIN_TOKEN, else admin.token_file, which the first
+// start makes.
+func adminToken(c config, std stdio, log *slog.Logger) (admin.Token, error) {
+	if text := lookup(std.env, "KEYSTILE_ADMIN_TOKEN"); text != "" {
+		token, err := admin.ParseAdminToken(text)
+		if err != nil {
+			return token, fmt.Errorf("KEYSTILE_ADMIN_TOKEN: %w", err)
+		}
+		return token, nil
+	}
+	token, created, err := admin.LoadToken(c.Admin.TokenFile)
+	if err != nil {
+		return token, fmt.Errorf("admin.token_file: %w", err)
+	}
+	if created {
+		log.Info("made an administrator token", "file", c.Admin.TokenFile)
+	}
+	return token, nil
+}
+
+// listen binds both listeners.
+func (t *turnstile) listen() error {
+	c := t.config.Proxy
+	var certificate *proxy.Certificate
+	if c.TLS.CertFile != "" {
+		var err error
+		if certificate, err = proxy.OpenCertificate(c.TLS.CertFile, c.TLS.KeyFile, t.log, nil); err != nil {
+			return fmt.Errorf("proxy.tls: %w", err)
+		}
+	}
+	t.proxyServer = proxy.NewServer(t.proxy, proxy.ServerOptions{
+		RequestHeaders: c.Timeouts.RequestHeaders, Idle: c.Timeouts.Idle, Certificate: certificate, Log: t.log,
+	})
+	listener, err := listenOn(c.Listen, "proxy.listen")
+	if err != nil {
+		return err
+	}
+	t.proxyListener = proxy.LimitListener(listener, c.MaxConnections, certificate == nil, t.proxy.TurnedAway)
+	t.adminListener, err = listenOn(t.config.Admin.Listen, "admin.listen")
+	return err
+}
+
+// listenOn says in one sentence what to do when an address cannot be had.
+func listenOn(address, option string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use by another process: stop that one or choose another address", option, address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s: %s needs privileges: choose a port of 1024 or above", option, address)
+	case err != nil:
+		return nil, fmt.Errorf("%s: listening on %s: %w", option, address, err)
+	}
+	return listener, nil
+}
+
+// ready returns why no new requests should be sent here, or nil.
+func (t *turnstile) ready() error {
+	if t.draining.Load() {
+		return errDraining
+	}
+	return t.mirror.Fresh()
+}
+
+// run serves until ctx is done or a listener fails, then drains and closes.
+func (t *turnstile) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if t.proxyServer.TLSConfig != nil {
+			return served("proxy", t.proxyServer.ServeTLS(t.proxyListener, "", ""))
+		}
+		return served("proxy", t.proxyServer.Serve(t.proxyListener))
+	})
+	group.Go(func() error { return served("admin", t.adminServer.Serve(t.adminListener)) })
+	group.Go(func() error {
+		t.keepUsed(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		t.drain()
+		return nil
+	})
+	err := group.Wait()
+	t.close()
+	return err
+}
+
+func served(which string, err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("the %s listener failed: %w", which, err)
+}
+
+// keepUsed writes the times of last use from time to time.
+func (t *turnstile) keepUsed(ctx context.Context) {
+	tick := time.NewTicker(usedInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			t.writeUsed()
+		}
+	}
+}
+
+func (t *turnstile) writeUsed() {
+	used := t.proxy.TakeUsed()
+	if len(used) == 0 {
+		return
+	}
+	if err := t.store.Touch(context.Background(), used); err != nil {
+		t.log.Error("the times of last use were not kept", "error", err)
+	}
+}
+
+// drain fails readiness first, then gives requests in flight their time. The admin
+// listener answers until the proxy is done, so that readiness can be seen to fail.
+func (t *turnstile) drain() {
+	t.draining.Store(true)
+	t.log.Info("draining", "timeout", t.config.Proxy.DrainTimeout)
+	deadline, cancel := context.WithTimeout(context.Background(), t.config.Proxy.DrainTimeout)
+	defer cancel()
+	_ = t.proxyServer.Shutdown(deadline)
+	t.proxy.Drain(deadline) // also what has switched protocols, and what is left
+	_ = t.proxyServer.Close()
+
+	grace, cancel := context.WithTimeout(context.Background(), adminGrace)
+	defer cancel()
+	_ = t.adminServer.Shutdown(grace)
+	_ = t.adminServer.Close()
+}
+
+// close releases everything, in reverse order of opening.
+func (t *turnstile) close() {
+	if t.store != nil {
+		t.writeUsed()
+		if err := t.store.Close(); err != nil {
+			t.log.Error("closing the store failed", "error", err)
+		}
+	}
+	for _, listener := range []net.Listener{t.adminListener, t.proxyListener} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+	if t.proxy != nil {
+		t.proxy.Close()
+	}
+}
+
+// proxyURL is where clients reach the proxy from this machine.
+func (t *turnstile) proxyURL() string {
+	scheme := "http"
+	if t.config.Proxy.TLS.CertFile != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + reachable(t.proxyListener.Addr().String())
+}
+
+// adminURL is where administrators reach the admin listener from this machine.
+func (t *turnstile) adminURL() string { return "http://" + reachable(t.adminListener.Addr().String()) }
+
+// reachable names loopback where an address says "every interface".
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(strings.TrimSpace(host), port)
+}
