@@ -14,8 +14,12 @@ import (
 // MinPepperLength is the least number of bytes of a pepper.
 const MinPepperLength = 32
 
-// pepperCheckText is what the pepper check signs.
-const pepperCheckText = "keystile-pepper-check"
+const (
+	// pepperCheckText is what the pepper check signs.
+	pepperCheckText = "keystile-pepper-check"
+	// messageLength is that of what a digest is made of: id, zero byte, random characters.
+	messageLength = idLength + 1 + randomLength
+)
 
 var (
 	// ErrPepperShort is returned by NewPeppers for a pepper below MinPepperLength.
@@ -34,7 +38,15 @@ type Peppers struct{ list []*pepper }
 type pepper struct {
 	number uint32
 	check  Sum
-	macs   sync.Pool // of hash.Hash, keyed
+	macs   sync.Pool // of *mac
+}
+
+// mac is a keyed HMAC with its own room for what goes in and out: hash.Hash is an
+// interface, so that the compiler takes its arguments to escape to the heap.
+type mac struct {
+	hash    hash.Hash
+	message [messageLength]byte
+	sum     Sum
 }
 
 // NewPeppers returns Peppers that sign with the first of secrets and verify with
@@ -55,19 +67,20 @@ func NewPeppers(secrets ...[]byte) (*Peppers, error) {
 }
 
 func newPepper(secret []byte) *pepper {
-	p := &pepper{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}}
+	p := &pepper{macs: sync.Pool{New: func() any { return &mac{hash: hmac.New(sha256.New, secret)} }}}
 	p.check = p.sum([]byte(pepperCheckText))
 	p.number = binary.BigEndian.Uint32(p.check[:])
 	return p
 }
 
-// sum returns HMAC-SHA-256 of message.
-func (p *pepper) sum(message []byte) (sum Sum) {
-	mac := p.macs.Get().(hash.Hash)
-	mac.Reset()
-	mac.Write(message)
-	mac.Sum(sum[:0])
-	p.macs.Put(mac)
+// sum returns HMAC-SHA-256 of message, which has at most messageLength bytes.
+func (p *pepper) sum(message []byte) Sum {
+	m := p.macs.Get().(*mac)
+	m.hash.Reset()
+	m.hash.Write(m.message[:copy(m.message[:], message)])
+	m.hash.Sum(m.sum[:0])
+	sum := m.sum
+	p.macs.Put(m)
 	return sum
 }
 
@@ -146,7 +159,7 @@ func (p *Peppers) dummy(last Digest) Digest {
 // sum computes the sum of secret as d says. A pepper that is no longer listed
 // gives plain SHA-256, which equals no sum made with a pepper.
 func (p *Peppers) sum(d Digest, secret Secret) Sum {
-	var message [idLength + 1 + randomLength]byte
+	var message [messageLength]byte
 	copy(message[:], secret.text[secretIDStart:secretIDStart+idLength])
 	copy(message[idLength+1:], secret.text[secretRandomStart:secretSumStart])
 	if d.Scheme == HMACSHA256 {
