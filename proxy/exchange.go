@@ -104,6 +104,8 @@ func brokenVerdict(x *exchange) Verdict {
 		return x.verdict
 	case errors.Is(context.Cause(x.in.Context()), errDraining):
 		return ShuttingDown
+	case x.body.refusal() != nil:
+		return x.body.refusal().verdict
 	case x.cause == causeSilence:
 		return UpstreamTimeout
 	case x.cause != causeNone:

@@ -71,8 +71,7 @@ func (m *metrics) fillChildren(requests, failures *prometheus.CounterVec) {
 			class := classOf(rulings[v].status)
 			m.requests[v][class] = requests.WithLabelValues(v.String(), statusClasses[class])
 		}
-		// An answer may break off after any status was sent.
-		if v == Allowed || v == UpstreamUnreachable || v == UpstreamTimeout || v == InternalError {
+		if v.mayFollowAnyStatus() {
 			for class, name := range statusClasses {
 				m.requests[v][class] = requests.WithLabelValues(v.String(), name)
 			}

@@ -75,6 +75,16 @@ func (v Verdict) stranger() bool {
 	return false
 }
 
+// mayFollowAnyStatus reports whether an answer may already have begun, with any
+// status, when the verdict is found.
+func (v Verdict) mayFollowAnyStatus() bool {
+	switch v {
+	case Allowed, BadRequest, BodyTooLarge, InternalError, UpstreamUnreachable, UpstreamTimeout, ShuttingDown:
+		return true
+	}
+	return false
+}
+
 // errorType is the word that SDKs of OpenAI's and Anthropic's family look at.
 func errorType(status int) string {
 	switch {
