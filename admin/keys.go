@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -90,9 +91,9 @@ func (in *createInput) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// Resolve refuses null where it has no meaning.
+// Resolve refuses what the schema lets pass.
 func (b *createBody) Resolve(huma.Context) []error {
-	return append(b.Name.refuseNull("name"), b.Account.refuseNull("account")...)
+	return slices.Concat(b.Name.refuseNull("name"), b.Account.refuseNull("account"), b.Rate.refuse())
 }
 
 // Created is the reply to a creation.
@@ -223,9 +224,9 @@ type patchBody struct {
 	Rate   rateMember     `json:"rate,omitempty" doc:"The limit of this key alone; null: the default of the configuration."`
 }
 
-// Resolve refuses null where it has no meaning.
+// Resolve refuses what the schema lets pass.
 func (b *patchBody) Resolve(huma.Context) []error {
-	return append(b.Name.refuseNull("name"), b.Active.refuseNull("active")...)
+	return slices.Concat(b.Name.refuseNull("name"), b.Active.refuseNull("active"), b.Rate.refuse())
 }
 
 // apply makes the changes that were sent.

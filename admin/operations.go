@@ -107,14 +107,16 @@ var (
 // register adds one operation to the API and its description.
 func register[I, O any](a *Admin, api huma.API, method, path string, d description, do func(context.Context, *I) (*O, error)) {
 	operation := d.operation(api, method, path)
-	if method == http.MethodPost {
+	switch d.id {
+	case createOperation.id:
+		schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Created](), true, "")
 		operation.DefaultStatus = http.StatusCreated
 		operation.Responses["200"] = &huma.Response{
 			Description: "Replayed",
-			Content: map[string]*huma.MediaType{
-				"application/json": {Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Created](), true, "")},
-			},
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
 		}
+	case getOperation.id:
+		operation.Responses["304"] = &huma.Response{Description: "If-None-Match names the present version"}
 	}
 	huma.Register(api, operation, reporting(a, do))
 }

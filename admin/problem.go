@@ -57,6 +57,8 @@ var storeErrors = []struct {
 	{keys.ErrNameTaken, nameTaken},
 	{keys.ErrOperationReused, operationReused},
 	{keys.ErrUnavailable, storeDown},
+	{context.Canceled, storeDown}, // the client has gone
+	{context.DeadlineExceeded, storeDown},
 	{errVersionMismatch, versionMismatch},
 }
 

@@ -112,6 +112,15 @@ func (rateMember) Schema(r huma.Registry) *huma.Schema {
 	return &schema
 }
 
+// refuse returns a fault for a rate that is none: where null may stand for an object, huma takes
+// null for its members, too.
+func (m *rateMember) refuse() []error {
+	if m.sent && !m.null && (m.rate() == keys.Rate{} || !m.rate().Valid()) {
+		return []error{&huma.ErrorDetail{Location: "body.rate", Message: "needs a per_second above 0 and a burst of at least 1"}}
+	}
+	return nil
+}
+
 // rate returns the rate to keep; null is the zero Rate.
 func (m *rateMember) rate() keys.Rate {
 	return keys.Rate{PerSecond: m.value.PerSecond, Burst: m.value.Burst}

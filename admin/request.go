@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -125,10 +126,11 @@ func safeMethod(method string) bool {
 
 var requestIDShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// requestID returns the client's X-Request-Id where it is well formed, else a new one.
+// requestID returns the client's X-Request-Id where it is well formed and nothing that must not
+// be logged, else a new one.
 func requestID(r *http.Request) string {
 	sent := r.Header.Values("X-Request-Id")
-	if len(sent) == 1 && requestIDShape.MatchString(sent[0]) {
+	if len(sent) == 1 && requestIDShape.MatchString(sent[0]) && shown(sent[0]) == sent[0] {
 		return sent[0]
 	}
 	var random [16]byte
@@ -139,6 +141,10 @@ func requestID(r *http.Request) string {
 // logFailure logs why a request could not be served, for the operator alone.
 func (a *Admin) logFailure(ctx context.Context, err error) {
 	c := callOf(ctx)
-	a.log.ErrorContext(ctx, "admin request failed",
+	level := slog.LevelError
+	if errors.Is(err, context.Canceled) {
+		level = slog.LevelDebug // the client has gone
+	}
+	a.log.Log(ctx, level, "admin request failed",
 		"request_id", c.id, "operation", c.operation, "key", c.key, "error", keys.Redact(err.Error()))
 }

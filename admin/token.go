@@ -24,10 +24,11 @@ const (
 )
 
 // Token recognises the administrator token. It keeps only its SHA-256 digest, and
-// whatever prints it (fmt, JSON, slog) writes "[redacted]". The digest lies behind a
-// pointer because fmt cannot call the methods of an unexported field and would
-// write an array out as numbers. The zero Token recognises nothing.
-type Token struct{ digest *[sha256.Size]byte }
+// whatever prints it (fmt, JSON, slog) writes "[redacted]". The digest lies in a function
+// because fmt cannot call the methods of an unexported field and would write out an
+// array, or with a verb like %s even what a pointer points to. The zero Token
+// recognises nothing.
+type Token struct{ is func(text string) bool }
 
 // NewToken returns the text of a new token: "kat_" and 52 base32 characters, 260
 // bits from crypto/rand.
@@ -49,15 +50,15 @@ func ParseAdminToken(text string) (Token, error) {
 			return Token{}, errTokenCharacter
 		}
 	}
-	digest := sha256.Sum256([]byte(text))
-	return Token{&digest}, nil
+	want := sha256.Sum256([]byte(text))
+	return Token{func(text string) bool {
+		digest := sha256.Sum256([]byte(text))
+		return subtle.ConstantTimeCompare(want[:], digest[:]) == 1
+	}}, nil
 }
 
 // Is reports whether text is the token. Only digests are compared, in constant time.
-func (t Token) Is(text string) bool {
-	digest := sha256.Sum256([]byte(text))
-	return t.digest != nil && subtle.ConstantTimeCompare(t.digest[:], digest[:]) == 1
-}
+func (t Token) Is(text string) bool { return t.is != nil && t.is(text) }
 
 // LoadToken reads the token in file, or, when there is no such file, writes a new one
 // there (mode 0600, missing directories 0700) and says so with created. The file

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// document is what these tests read of the description.
+type document struct {
+	OpenAPI string `json:"openapi"`
+	Info    struct{ Title, Version string }
+	Servers []struct{ URL string }
+	Paths   map[string]map[string]struct {
+		OperationID string `json:"operationId"`
+		Summary     string
+		Description string
+		Parameters  []struct{ Name, In, Description string }
+		RequestBody struct {
+			Content map[string]struct {
+				Schema struct {
+					Ref string `json:"$ref"`
+				}
+			}
+		} `json:"requestBody"`
+		Responses map[string]struct {
+			Description string
+			Content     map[string]struct {
+				Schema struct {
+					Ref string `json:"$ref"`
+				}
+			}
+		}
+	}
+	Security   []map[string][]string
+	Components struct {
+		Schemas         map[string]map[string]any
+		SecuritySchemes map[string]struct{ Type, Scheme string } `json:"securitySchemes"`
+	}
+}
+
+func describe(t *testing.T, b *bench) (document, string) {
+	t.Helper()
+	got := b.send("GET", "/api/v1/openapi.json", "").wants(t, 200, "")
+	if got.header.Get("Content-Type") != "application/openapi+json" {
+		t.Errorf("Content-Type is %q", got.header.Get("Content-Type"))
+	}
+	var d document
+	if err := json.Unmarshal([]byte(got.text), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d, got.text
+}
+
+func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
+	d, _ := describe(t, newBench(t, func(o *Options) { o.Version = "1.2.3" }))
+	if !strings.HasPrefix(d.OpenAPI, "3.1.") || d.Info.Version != "1.2.3" || d.Servers[0].URL != apiBase {
+		t.Errorf("got %+v", d)
+	}
+	if d.Components.SecuritySchemes["token"].Scheme != "bearer" || len(d.Security) != 1 || d.Security[0]["token"] == nil {
+		t.Errorf("the token is not described: %+v %+v", d.Components.SecuritySchemes, d.Security)
+	}
+	for path, calls := range map[string]map[string]string{
+		"/keys": {
+			"get":  "200 400 401 404 421 500 503",
+			"post": "200 201 400 401 403 404 409 413 415 421 422 500 503",
+		},
+		"/keys/{key}": {
+			"get":    "200 304 400 401 404 421 500 503",
+			"patch":  "200 400 401 403 404 409 412 413 415 421 422 500 503",
+			"delete": "200 400 401 403 404 412 421 500 503",
+		},
+		"/openapi.json": {"get": "200 400 401 421 500"},
+	} {
+		if len(d.Paths[path]) != len(calls) {
+			t.Errorf("%s has %v", path, d.Paths[path])
+		}
+		for method, statuses := range calls {
+			call := d.Paths[path][method]
+			if call.Summary == "" || call.Description == "" || call.OperationID == "" {
+				t.Errorf("%s %s has no words", method, path)
+			}
+			for _, parameter := range call.Parameters {
+				if parameter.Description == "" {
+					t.Errorf("%s %s: %s has no words", method, path, parameter.Name)
+				}
+			}
+			for _, status := range strings.Fields(statuses) {
+				response, ok := call.Responses[status]
+				if !ok || response.Description == "" {
+					t.Errorf("%s %s does not describe %s", method, path, status)
+				}
+				problem := response.Content[problemMediaType].Schema.Ref == "#/components/schemas/Problem"
+				if problem != (status >= "400") {
+					t.Errorf("%s %s: %s is %+v", method, path, status, response)
+				}
+			}
+			if len(call.Responses) != len(strings.Fields(statuses)) {
+				t.Errorf("%s %s describes other statuses: %v", method, path, call.Responses)
+			}
+		}
+	}
+	if len(d.Paths) != 3 {
+		t.Errorf("there are other paths: %v", d.Paths)
+	}
+}
+
+func TestDescriptionNamesEveryCodeOfAnOperation(t *testing.T) {
+	d, _ := describe(t, newBench(t))
+	for _, row := range everyKind {
+		said := false
+		for _, calls := range d.Paths {
+			for _, call := range calls {
+				said = said || strings.Contains("\n"+call.Responses[strconv.Itoa(row.status)].Description, "\n"+row.code+": ")
+			}
+		}
+		if outside := row.code == "not_found" || row.code == "method_not_allowed"; said == outside {
+			t.Errorf("%s is described: %v", row.code, said)
+		}
+	}
+}
+
+func TestDescriptionClosesBodiesAndLeavesRepliesOpen(t *testing.T) {
+	d, text := describe(t, newBench(t))
+	for name, schema := range d.Components.Schemas {
+		closed := schema["additionalProperties"] == false
+		if body := strings.HasSuffix(name, "Body") && !strings.Contains(name, "Output"); closed != body {
+			t.Errorf("%s is closed: %v", name, closed)
+		}
+	}
+	for _, forbidden := range []string{"$schema", "digest", "kss_", "unpkg"} {
+		if strings.Contains(text, forbidden) {
+			t.Errorf("%s is in the description", forbidden)
+		}
+	}
+}
+
+func TestDescriptionIsTheSameForAll(t *testing.T) {
+	b := newBench(t)
+	_, want := describe(t, b)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if got := b.send("GET", "/api/v1/openapi.json", ""); got.text != want {
+				t.Error("the description changed")
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestManyAdminsMayBeMadeAtOnce(t *testing.T) {
+	for i := range 8 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			newBench(t).send("POST", "/api/v1/keys", `{"Name":"a"}`).wants(t, 422, "invalid_body")
+		})
+	}
+}
