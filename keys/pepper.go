@@ -119,8 +119,9 @@ func (p *Peppers) Digest(secret Secret) Digest {
 }
 
 // Match returns the digest of grant that secret proves at the time now, and
-// whether there is one. Pass the zero Grant for an unknown id: the work is the same
-// and the answer false. Comparison takes constant time. It does not look at
+// whether there is one. Pass the zero Grant for an unknown id: the answer is false,
+// and the work that of a key whose digests are as the signing pepper (or, without
+// one, SHA-256) makes them. Comparison takes constant time. It does not look at
 // Active, which is for the caller to judge afterwards.
 func (p *Peppers) Match(grant Grant, secret Secret, now time.Time) (Digest, bool) {
 	if secret.text == nil {
@@ -137,7 +138,7 @@ func (p *Peppers) Match(grant Grant, secret Secret, now time.Time) (Digest, bool
 			sum, last = p.sum(d, secret), d
 		}
 		equal := subtle.ConstantTimeCompare(sum[:], d.Sum[:]) == 1
-		if equal && !d.ended(now) && grant.ID == secret.ID() {
+		if equal && p.verifies(d) && !d.ended(now) && grant.ID == secret.ID() {
 			matched, proved = d, true
 		}
 	}
@@ -156,8 +157,13 @@ func (p *Peppers) dummy(last Digest) Digest {
 	return Digest{Scheme: SHA256}
 }
 
-// sum computes the sum of secret as d says. A pepper that is no longer listed
-// gives plain SHA-256, which equals no sum made with a pepper.
+// verifies reports whether d is of a known scheme and, with a pepper, of one listed.
+func (p *Peppers) verifies(d Digest) bool {
+	return d.Scheme == SHA256 || d.Scheme == HMACSHA256 && p.find(d.Pepper) != nil
+}
+
+// sum computes the sum of secret as d says. What it cannot verify it works on all
+// the same, with plain SHA-256.
 func (p *Peppers) sum(d Digest, secret Secret) Sum {
 	var message [messageLength]byte
 	copy(message[:], secret.text[secretIDStart:secretIDStart+idLength])
