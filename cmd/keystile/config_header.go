@@ -103,7 +103,7 @@ func checkUpstreamHeader(name string, source headerSource) error {
 	case source.Value != "" && isSecretHeader(name):
 		return fmt.Errorf("looks like a secret, and secrets do not belong into this file; use {file: path} or {env: NAME}")
 	case source.Value != "" && !isHeaderValue(source.Value):
-		return fmt.Errorf("the value contains a line break or another character that no header may have")
+		return fmt.Errorf("the value has a line break, a control character, or a space at an end, which no header may have")
 	}
 	return nil
 }

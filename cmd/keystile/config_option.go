@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"fmt"
 	"math"
 	"reflect"
@@ -164,9 +165,7 @@ func shown(text string) string {
 // size is a number of bytes.
 type size int64
 
-var _ interface {
-	UnmarshalText([]byte) error
-} = (*size)(nil)
+var _ encoding.TextUnmarshaler = (*size)(nil)
 
 // sizeUnits go from the largest down, as String wants them.
 func sizeUnits() []sizeUnit {
