@@ -19,6 +19,7 @@ type requestBody struct {
 	now      func() time.Time
 	armed    time.Time
 	bytes    atomic.Int64
+	ended    atomic.Bool // read to its end
 	failure  atomic.Pointer[error]
 }
 
@@ -38,6 +39,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.bytes.Add(int64(n))
 	switch {
 	case err == io.EOF:
+		b.ended.Store(true)
 		// Left armed, the deadline would end the request in the middle of its answer.
 		_ = b.control.SetReadDeadline(time.Time{})
 	case err != nil:
@@ -53,6 +55,10 @@ func (b *requestBody) arm() {
 		_ = b.control.SetReadDeadline(now.Add(b.progress))
 	}
 }
+
+// unread reports whether some of the body may still be on the connection. With full
+// duplex net/http does not look, and would read the rest as the next request.
+func (b *requestBody) unread() bool { return b != nil && !b.ended.Load() }
 
 // refusal returns what to tell a client whose body could not be read, or nil if it
 // could.
@@ -90,13 +96,15 @@ func newResponseBody(x *exchange, body io.ReadCloser, silence time.Duration) *re
 	return b
 }
 
-// Read reads from the upstream.
+// Read reads from the upstream. The clock stands still between reads, while it is
+// the client who keeps us waiting.
 func (b *responseBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.silence)
 	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
 	if err != nil && err != io.EOF {
 		b.x.upstreamBroke(err)
 	}
-	b.timer.Reset(b.silence)
 	return n, err
 }
 

@@ -30,18 +30,33 @@ const (
 type carriers struct {
 	key, secret string // canonical header names
 	ignored     map[Carrier]bool
-	removed     map[string]bool // spellings (see spelling) that never reach the upstream
+	once        []string        // canonical names that are read, so that each may be sent once
+	watched     map[string]bool // their spellings (see spelling)
+	removed     map[string]bool // spellings that never reach the upstream
 }
 
 func newCarriers(key, secret string, ignored []Carrier) carriers {
-	c := carriers{key: key, secret: secret, ignored: make(map[Carrier]bool), removed: make(map[string]bool)}
+	c := carriers{
+		key: key, secret: secret, ignored: make(map[Carrier]bool),
+		watched: make(map[string]bool), removed: make(map[string]bool),
+	}
 	for _, name := range ignored {
 		c.ignored[name] = true
 	}
-	for _, name := range []string{key, secret, authorizationHeader, apiKeyHeader} {
-		c.removed[spelling(name)] = true
-	}
+	c.add(key, c.ignored[KeySecret])
+	c.add(secret, c.ignored[KeySecret])
+	c.add(authorizationHeader, c.ignored[Bearer] && c.ignored[Basic])
+	c.add(apiKeyHeader, c.ignored[APIKey])
 	return c
+}
+
+// add says that a header is removed and, unless it is ignored, read.
+func (c *carriers) add(name string, ignored bool) {
+	c.removed[spelling(name)] = true
+	if !ignored {
+		c.once = append(c.once, name)
+		c.watched[spelling(name)] = true
+	}
 }
 
 // spelling is what all look-alikes of a header name have in common: servers that
@@ -71,12 +86,12 @@ func (c *carriers) read(h http.Header) (keys.Secret, *refusal) {
 // ambiguity returns why it is unclear which credentials are meant, or "".
 func (c *carriers) ambiguity(h http.Header) string {
 	for name := range h {
-		if strings.Contains(name, "_") && c.removed[spelling(name)] {
+		if strings.Contains(name, "_") && c.watched[spelling(name)] {
 			return fmt.Sprintf("A header that looks like %s but is spelt with an underscore was sent. Send exactly one set of credentials.",
 				http.CanonicalHeaderKey(spelling(name)))
 		}
 	}
-	for _, name := range []string{c.key, c.secret, authorizationHeader, apiKeyHeader} {
+	for _, name := range c.once {
 		if len(h[name]) > 1 {
 			return fmt.Sprintf("The header %s was sent more than once. Send it once.", name)
 		}

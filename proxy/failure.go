@@ -12,7 +12,10 @@ import (
 	"time"
 )
 
-var errSilence = errors.New("the upstream paused for too long in the middle of its answer")
+var (
+	errSilence       = errors.New("the upstream paused for too long in the middle of its answer")
+	errUnaskedSwitch = errors.New("the upstream switched to a protocol that was not asked for")
+)
 
 // cause says in which way the upstream failed.
 type cause uint8
@@ -39,6 +42,8 @@ var causeWords = [causeCount]string{
 func (p *Proxy) upstreamFailed(_ http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	switch {
+	case x.out.hijacked: // the client left before it had read the head of the switch
+		x.verdict = ClientGone
 	case x.superseded || x.flight.ended():
 		p.refuse(x, refusal{verdict: p.supersededVerdict(x)})
 	case errors.Is(context.Cause(r.Context()), errDraining):
@@ -68,7 +73,6 @@ func (p *Proxy) refuseBody(x *exchange, r refusal) {
 		x.verdict = ClientGone
 		return
 	}
-	x.out.Header().Set("Connection", "close")
 	p.refuse(x, r)
 }
 

@@ -32,6 +32,7 @@ func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
 
 // forward sends the request to the upstream and streams the answer back.
 func (p *Proxy) forward(x *exchange) {
+	p.dropUpgrade(x.in)
 	if x.in.Body != nil && x.in.Body != http.NoBody {
 		x.body = newRequestBody(x.out.ResponseWriter, x.in, p.options.MaxBody, p.options.BodyProgress, p.options.Now)
 		x.in.Body = x.body
@@ -86,9 +87,16 @@ func (p *Proxy) gotConn(x *exchange, info httptrace.GotConnInfo) {
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
 	res.Header.Set(requestIDHeader, x.requestID)
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Body = newResponseBody(x, res.Body, p.options.Silence)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		if len(x.in.Header["Upgrade"]) == 0 || !isWebSocket(res.Header.Get("Upgrade")) {
+			return errUnaskedSwitch // ReverseProxy would refuse it too, and leave the connection open
+		}
+		return nil
 	}
+	if x.body.unread() {
+		res.Header.Set("Connection", "close")
+	}
+	res.Body = newResponseBody(x, res.Body, p.options.Silence)
 	return nil
 }
 

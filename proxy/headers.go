@@ -17,14 +17,14 @@ func forwardedHeader(spelt string) bool {
 // cleanHeaders removes what must not reach the upstream and sets what is ours.
 func (p *Proxy) cleanHeaders(pr *httputil.ProxyRequest, x *exchange) {
 	h := pr.Out.Header
+	trusted := p.trusts(pr.In)
 	for name := range h {
 		spelt := spelling(name)
-		if p.carriers.removed[spelt] || forwardedHeader(spelt) {
+		if p.carriers.removed[spelt] || forwardedHeader(spelt) && !(trusted && believed(name)) {
 			delete(h, name)
 		}
 	}
-	p.setForwarded(pr)
-	p.cleanUpgrade(h)
+	setForwarded(pr, trusted)
 	pr.Out.Trailer = nil // a client could announce a header of ours
 	h.Set(requestIDHeader, x.requestID)
 	for name, values := range p.options.UpstreamHeaders {
@@ -33,15 +33,23 @@ func (p *Proxy) cleanHeaders(pr *httputil.ProxyRequest, x *exchange) {
 	hideIdempotencyKey(h)
 }
 
+// believed reports whether a trusted peer's forwarding header is kept: not where a
+// client could have slipped it past that peer under another spelling, nor in the name
+// of this proxy.
+func believed(name string) bool {
+	return !strings.Contains(name, "_") && !strings.HasPrefix(name, "X-Keystile-")
+}
+
 // setForwarded sets the X-Forwarded headers once. What a trusted peer said of the
 // client before it is kept.
-func (p *Proxy) setForwarded(pr *httputil.ProxyRequest) {
+func setForwarded(pr *httputil.ProxyRequest, trusted bool) {
 	in, out := pr.In.Header, pr.Out.Header
-	if !p.trusts(pr.In) {
+	if !trusted {
 		pr.SetXForwarded()
 		return
 	}
-	out["X-Forwarded-For"] = in["X-Forwarded-For"] // SetXForwarded adds the peer
+	out["Forwarded"] = in["Forwarded"]             // ReverseProxy has removed these two
+	out["X-Forwarded-For"] = in["X-Forwarded-For"] // and SetXForwarded adds the peer
 	pr.SetXForwarded()
 	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if said := in[name]; len(said) == 1 {
@@ -50,16 +58,18 @@ func (p *Proxy) setForwarded(pr *httputil.ProxyRequest) {
 	}
 }
 
-// cleanUpgrade lets only WebSocket upgrades through (RFC 6455), where configured:
-// any other is a raw tunnel past every later check.
-func (p *Proxy) cleanUpgrade(h http.Header) {
-	if upgrade := h.Get("Upgrade"); upgrade != "" &&
-		(!p.options.WebSocket || !strings.EqualFold(upgrade, "websocket")) {
-		h.Del("Upgrade")
-		h.Del("Connection")
+// dropUpgrade lets only WebSocket upgrades through (RFC 6455), where configured: any
+// other is a raw tunnel past every later check. It changes what came in, because
+// ReverseProxy judges the upgrade before it calls Rewrite, and blames the upstream.
+func (p *Proxy) dropUpgrade(in *http.Request) {
+	upgrade := in.Header["Upgrade"]
+	if !p.options.WebSocket || in.Method != http.MethodGet || len(upgrade) != 1 || !isWebSocket(upgrade[0]) {
+		in.Header.Del("Upgrade")
 	}
-	h.Del("Http2-Settings")
+	in.Header.Del("Http2-Settings")
 }
+
+func isWebSocket(upgrade string) bool { return strings.EqualFold(upgrade, "websocket") }
 
 // hideIdempotencyKey writes the names in lower case. The upstream reads the same
 // header (RFC 9110 section 5.1), but net/http's Transport does not find it and so

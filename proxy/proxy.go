@@ -145,11 +145,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	grant, _ := p.options.Records.Get(sent.ID())
 	// Verdict: an unknown key is the zero grant and costs the same as a wrong secret.
 	proved, verdict := p.judge(grant, sent)
+	if verdict != BadCredentials {
+		x.key, x.account = grant.ID, grant.Account
+	}
 	if verdict != Allowed {
 		p.refuse(x, refusal{verdict: verdict})
 		return
 	}
-	x.key, x.account = grant.ID, grant.Account
 	// Limit: only those who proved a key reach it.
 	if wait := p.limits.take(grant, x.began); wait > 0 {
 		p.refuse(x, refusal{verdict: RateLimited, retryAfter: wait})

@@ -68,6 +68,9 @@ func (p *Proxy) refuse(x *exchange, r refusal) {
 	if r.noRetry {
 		h.Set("X-Should-Retry", "false")
 	}
+	if x.body.unread() {
+		h.Set("Connection", "close")
+	}
 	x.out.boundBody(x.in, drainDeadline)
 	body, _ := json.Marshal(p.errorBody(x, ruling, message)) // strings and numbers: it cannot fail
 	x.out.WriteHeader(ruling.status)
