@@ -135,11 +135,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // LogValue returns "[redacted]".
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-var secretShape = regexp.MustCompile(SecretPattern)
+// secretShape is wider than SecretPattern: one that was cut off has all or most of
+// its random characters, and the checksum is anybody's to compute. It takes all that
+// follows, lest the begin of another secret be eaten and its rest stay.
+var secretShape = regexp.MustCompile(SecretPrefix + `[0-9A-Za-z]{22}_[0-9A-Za-z_]+`)
 
-// Redact returns s with everything that looks like a secret replaced by
-// "[redacted]", for text that strangers chose and that is about to be logged or
-// sent back (a path, say).
+// Redact returns s with everything that looks like a secret, or the begin of one,
+// replaced by "[redacted]", for text that strangers chose and that is about to be
+// logged or sent back (a path, say).
 func Redact(s string) string {
 	if !strings.Contains(s, SecretPrefix) {
 		return s
