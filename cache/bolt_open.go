@@ -45,36 +45,49 @@ func OpenBolt(path string, o BoltOptions) (*Bolt, error) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
-	if err := prepareFile(path); err != nil {
-		return nil, fmt.Errorf("opening the key store %s: %w", path, err)
+	made, err := prepareFile(path)
+	if err == nil {
+		err = b.open(o.Peppers)
 	}
-	if err := b.open(o.Peppers); err != nil {
+	if err == nil && made {
+		if err = syncDirectory(filepath.Dir(path)); err != nil {
+			_ = b.Close()
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening the key store %s: %w", path, explain(err))
 	}
 	return b, nil
 }
 
-// prepareFile makes the directory and looks at the file, if there is one.
-func prepareFile(path string) error {
+// prepareFile looks at the file or, if there is none, makes its directory.
+func prepareFile(path string) (missing bool, err error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
-		return explain(err)
-	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, os.MkdirAll(filepath.Dir(path), 0o700)
 	case err != nil:
-		return explain(err)
+		return false, err
 	case !info.Mode().IsRegular():
-		return errors.New("it is not a regular file: name a file")
+		return false, errors.New("it is not a regular file: name a file")
 	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("others may read or write it (mode %#o): run chmod 600 %s", info.Mode().Perm(), path)
+		return false, fmt.Errorf("others may read or write it (mode %#o): run chmod 600 %s", info.Mode().Perm(), path)
 	}
-	return nil
+	return false, nil
 }
 
-// open opens the file, checks and loads it. A panic while the file is read means
-// that it is damaged: bbolt panics over pages it cannot make sense of, and reading
-// the mapping of a file that has become shorter is a fault.
+// syncDirectory puts the entry of a new file on the disk; bbolt does so only with
+// what is in the file.
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
+}
+
+// open opens the file, checks and loads it. Should bbolt panic in spite of verify, or
+// the file become shorter while it is read (a fault), then it is damaged.
 func (b *Bolt) open(peppers *keys.Peppers) (err error) {
 	var file *os.File
 	faults := debug.SetPanicOnFault(true)
@@ -87,22 +100,56 @@ func (b *Bolt) open(peppers *keys.Peppers) (err error) {
 			_ = b.db.Close()
 		}
 	}()
-	b.db, err = bbolt.Open(b.path, 0o600, &bbolt.Options{
-		Timeout:      lockPatience,
-		FreelistType: bbolt.FreelistMapType,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			var err error
-			file, err = os.OpenFile(name, flag, mode)
-			return file, err
-		},
-	})
-	if err != nil {
+	if err := b.verify(&file); err != nil {
+		return err
+	}
+	if b.db, err = openBolt(b.path, false, &file); err != nil {
 		return err
 	}
 	if err := b.db.Update(func(tx *bbolt.Tx) error { return prepareBuckets(tx, peppers) }); err != nil {
 		return err
 	}
 	return b.load()
+}
+
+// openBolt opens the file with bbolt and says in file which one that is.
+func openBolt(path string, readOnly bool, file **os.File) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      lockPatience,
+		ReadOnly:     readOnly,
+		FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(name, flag, mode)
+			*file = f
+			return f, err
+		},
+	})
+}
+
+// verify looks at every page of a file that exists, while bbolt has it open to read,
+// which reads the two meta pages alone and locks the file.
+func (b *Bolt) verify(file **os.File) error {
+	info, err := os.Stat(b.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	db, err := openBolt(b.path, true, file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	if info, err = (*file).Stat(); err != nil {
+		return err
+	}
+	whole, err := verify(*file, info.Size(), db.Info().PageSize)
+	switch {
+	case err != nil:
+		return damaged(err)
+	case !whole:
+		b.log.Warn("the key store was being written when its machine stopped, or is damaged: "+
+			"if a change was confirmed just before, make it again", "file", b.path)
+	}
+	return nil
 }
 
 // prepareBuckets makes the buckets of a new store or checks those of an old one.

@@ -30,12 +30,13 @@ type table struct {
 
 type segment [segmentSize]atomic.Pointer[node]
 
-// node is one key. Its size is chosen: with the hash it fills 176 bytes, one of the
-// allocator's size classes.
+// node is one key. With the hash it fills 176 bytes, one of the allocator's size
+// classes. What passing over a node needs comes first, in one line of the processor's
+// cache.
 type node struct {
-	grant keys.Grant
-	hash  uint64
 	next  *node
+	hash  uint64
+	grant keys.Grant
 }
 
 // account is the one copy of an account's name, and how many keys point to it.
