@@ -143,8 +143,15 @@ func TestBodyMayHave64KiBAndNotMore(t *testing.T) {
 func TestBodyOfAnotherMediaTypeIsRefused(t *testing.T) {
 	b := newBench(t)
 	for _, types := range [][]string{
-		{}, {""}, {"text/plain"}, {"application/x-www-form-urlencoded"}, {"application/merge-patch+json"}, {"json"},
-		{"application/json; charset=latin1"}, {"application/json;;"}, {"application/json", "application/json"},
+		{},
+		{""},
+		{"text/plain"},
+		{"application/x-www-form-urlencoded"},
+		{"application/merge-patch+json"},
+		{"json"},
+		{"application/json; charset=latin1"},
+		{"application/json;;"},
+		{"application/json", "application/json"},
 	} {
 		request := b.request("POST", "/api/v1/keys", `{}`)
 		request.Header = http.Header{"Authorization": {"Bearer " + testToken}, "Content-Type": types}
