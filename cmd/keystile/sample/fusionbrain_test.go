@@ -218,10 +218,16 @@ func TestHeadDoesNotUseUpAPicture(t *testing.T) {
 }
 
 func TestOneGenerationDoesNotSeeTheJobsOfTheOther(t *testing.T) {
-	u := start(t, Options{RenderDelay: -1})
+	now := newClock()
+	u := start(t, Options{Now: now.Now, RenderDelay: time.Second})
 	id := u.run(firstGeneration, "a")
-	u.get(statusPath(secondGeneration, id)).object(t, 404)
-	u.get(statusPath(firstGeneration, id)).object(t, 200)
+	for _, want := range []string{"INITIAL", "DONE"} {
+		u.get(statusPath(secondGeneration, id)).object(t, 404)
+		if got := u.get(statusPath(firstGeneration, id)).object(t, 200); got["status"] != want {
+			t.Errorf("%v, want %s", got["status"], want)
+		}
+		now.advance(time.Second)
+	}
 }
 
 func TestClientThatLeavesWhileWaitingForItsTurnLosesNothing(t *testing.T) {

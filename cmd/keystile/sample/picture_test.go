@@ -79,9 +79,11 @@ func TestPicturesHaveTheirSizeAndManyColours(t *testing.T) {
 			t.Errorf("%s: only %d colours", prompt, n)
 		}
 	}
-	biggest := decode(t, drawn(t, p, order{prompt: "sea", width: maxSide, height: maxSide}, 0))
-	if biggest.Bounds().Size() != (image.Point{maxSide, maxSide}) {
-		t.Errorf("%v", biggest.Bounds())
+	for _, size := range []image.Point{{maxSide, minSide}, {minSide, maxSide}} {
+		img := decode(t, drawn(t, p, order{prompt: "sea", width: size.X, height: size.Y}, 0))
+		if img.Bounds().Size() != size {
+			t.Errorf("%v, want %v", img.Bounds().Size(), size)
+		}
 	}
 }
 

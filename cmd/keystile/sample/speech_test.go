@@ -86,7 +86,7 @@ func TestSoundIsSentWhileTheProgramStillSpeaks(t *testing.T) {
 }
 
 func TestProgramIsStoppedWhenTheClientLeaves(t *testing.T) {
-	u := start(t, Options{SpeechProgram: program(t, `echo $$; exec sleep 1000`)})
+	u := start(t, Options{SpeechProgram: program(t, `echo $$; exec sleep 30`)})
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	err := u.post(ctx, speechPath, `{"input":"a"}`, func(r *http.Response) {
