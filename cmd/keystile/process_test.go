@@ -311,6 +311,10 @@ func ask(client *http.Client, method, url, body string, headers ...string) (repl
 		name, value, _ := strings.Cut(h, ": ")
 		request.Header.Add(name, value)
 	}
+	return send(client, request)
+}
+
+func send(client *http.Client, request *http.Request) (reply, error) {
 	response, err := client.Do(request)
 	if err != nil {
 		return reply{}, err
