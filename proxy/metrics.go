@@ -33,27 +33,47 @@ var overheads = []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
 	m := &metrics{
-		attempts: prometheus.NewCounter(prometheus.CounterOpts{Name: "keystile_upstream_attempts_total",
-			Help: "Connections on which a request was about to be sent to the upstream."}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "keystile_requests_in_flight",
-			Help: "Requests being served at the moment, refused ones included."}),
-		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "keystile_time_to_first_byte_seconds",
-			Help: "Time from the request's head to the head of its answer, for requests let through.", Buckets: durations}),
-		total: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "keystile_request_duration_seconds",
-			Help: "Time from the request's head to the end of its answer, for requests let through.", Buckets: durations}),
-		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "keystile_overhead_seconds",
-			Help: "Time spent in Keystile before the upstream was called.", Buckets: overheads}),
-		logDropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "keystile_access_log_dropped_total",
-			Help: "Lines of the access log dropped because writing them would have made requests wait."}),
-		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{Name: "keystile_connections_refused_total",
-			Help: "Connections closed at once because as many were open as the process can serve."}),
+		attempts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keystile_upstream_attempts_total",
+			Help: "Connections on which a request was about to be sent to the upstream.",
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "keystile_requests_in_flight",
+			Help: "Requests being served at the moment, refused ones included.",
+		}),
+		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "keystile_time_to_first_byte_seconds",
+			Help: "Time from the request's head to the head of its answer, for requests let through.", Buckets: durations,
+		}),
+		total: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "keystile_request_duration_seconds",
+			Help: "Time from the request's head to the end of its answer, for requests let through.", Buckets: durations,
+		}),
+		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "keystile_overhead_seconds",
+			Help: "Time spent in Keystile before the upstream was called.", Buckets: overheads,
+		}),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keystile_access_log_dropped_total",
+			Help: "Lines of the access log dropped because writing them would have made requests wait.",
+		}),
+		turnedAway: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keystile_connections_refused_total",
+			Help: "Connections closed at once because as many were open as the process can serve.",
+		}),
 	}
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "keystile_requests_total",
-		Help: "Requests by verdict and class of status."}, []string{"verdict", "status_class"})
-	failures := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "keystile_upstream_failures_total",
-		Help: "Requests that the upstream failed, by cause."}, []string{"cause"})
-	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "keystile_body_bytes_total",
-		Help: "Bytes of bodies from (in) and to (out) clients."}, []string{"direction"})
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keystile_requests_total",
+		Help: "Requests by verdict and class of status.",
+	}, []string{"verdict", "status_class"})
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keystile_upstream_failures_total",
+		Help: "Requests that the upstream failed, by cause.",
+	}, []string{"cause"})
+	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keystile_body_bytes_total",
+		Help: "Bytes of bodies from (in) and to (out) clients.",
+	}, []string{"direction"})
 	m.bytesIn, m.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
 	m.fillChildren(requests, failures)
 	if registerer != nil {
