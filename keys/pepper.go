@@ -166,8 +166,9 @@ func (p *Peppers) verifies(d Digest) bool {
 // the same, with plain SHA-256.
 func (p *Peppers) sum(d Digest, secret Secret) Sum {
 	var message [messageLength]byte
-	copy(message[:], secret.text[secretIDStart:secretIDStart+idLength])
-	copy(message[idLength+1:], secret.text[secretRandomStart:secretSumStart])
+	text := *secret.text
+	copy(message[:], text[secretIDStart:secretIDStart+idLength])
+	copy(message[idLength+1:], text[secretRandomStart:secretSumStart])
 	if d.Scheme == HMACSHA256 {
 		if pepper := p.find(d.Pepper); pepper != nil {
 			return pepper.sum(message[:])

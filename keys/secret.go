@@ -23,21 +23,23 @@ const (
 
 // Secret is a well-formed secret, made here or sent by a client. Whatever prints
 // it (fmt, JSON, slog) writes "[redacted]"; only [Secret.Reveal] returns the
-// text. The text lies behind a pointer, because fmt cannot call the methods of an
-// unexported field and would write an array out as numbers. The zero Secret
+// text. The text is a string behind a pointer, because fmt cannot call the methods
+// of an unexported field: there it writes strings and arrays out, and pointers to
+// arrays and structs too for a verb that does not suit them. The zero Secret
 // proves nothing.
-type Secret struct{ text *[secretLength]byte }
+type Secret struct{ text *string }
 
 // NewSecret returns a secret for the key id, with 256 bits from crypto/rand.
 func NewSecret(id ID) Secret {
-	text := new([secretLength]byte)
-	copy(text[:], SecretPrefix)
-	copy(text[secretIDStart:], id[:])
-	text[secretRandomStart-1] = '_'
-	fillBase62(text[secretRandomStart:secretSumStart])
-	sum := checksum(text[:secretSumStart])
-	copy(text[secretSumStart:], sum[:])
-	return Secret{text}
+	var b [secretLength]byte
+	copy(b[:], SecretPrefix)
+	copy(b[secretIDStart:], id[:])
+	b[secretRandomStart-1] = '_'
+	fillBase62(b[secretRandomStart:secretSumStart])
+	sum := checksum(b[:secretSumStart])
+	copy(b[secretSumStart:], sum[:])
+	text := string(b[:])
+	return Secret{&text}
 }
 
 // ParseSecret reads a secret as clients send it and verifies its checksum. Its
@@ -45,8 +47,8 @@ func NewSecret(id ID) Secret {
 // inlined, so that a secret which does not leave its caller stays on the stack.
 func ParseSecret(s string) (secret Secret, err error) {
 	if err = secretMistake(s); err == nil {
-		secret.text = new([secretLength]byte)
-		copy(secret.text[:], s)
+		text := s
+		secret.text = &text
 	}
 	return secret, err
 }
@@ -106,7 +108,7 @@ func (s Secret) ID() ID {
 	if s.text == nil {
 		return ID{}
 	}
-	return ID(s.text[secretIDStart : secretIDStart+idLength])
+	return ID([]byte((*s.text)[secretIDStart : secretIDStart+idLength]))
 }
 
 // Reveal returns the text of the secret: call it only to show a new secret once.
@@ -114,7 +116,7 @@ func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
 	}
-	return string(s.text[:])
+	return *s.text
 }
 
 // String returns "[redacted]".
