@@ -125,7 +125,7 @@ func environment() (env []string) {
 }
 
 func tail(text string) string {
-	const most = 8 << 10
+	const most = 3 << 10
 	if len(text) > most {
 		return "[...]" + text[len(text)-most:]
 	}
