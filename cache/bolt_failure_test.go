@@ -13,8 +13,8 @@ import (
 
 func switchOff(r *keys.Record) error { r.Active = false; return nil }
 
-// TestChangeIsInTheMirrorWithTheWatchersBeforeTheReply asks from within the callbacks
-// and at once after the call.
+// TestMirrorHasTheChangeBeforeTheReplyAndBeforeTheWatchers asks from within the
+// callbacks and at once after the call.
 func TestMirrorHasTheChangeBeforeTheReplyAndBeforeTheWatchers(t *testing.T) {
 	m := NewMirror()
 	told := observe(m)
@@ -46,8 +46,7 @@ func TestMirrorHasTheChangeBeforeTheReplyAndBeforeTheWatchers(t *testing.T) {
 	}
 }
 
-// TestMirrorAndReplyAgreeUnderConcurrentChanges switches keys from many sides: after
-// each reply, the mirror must not be behind it.
+// TestMirrorIsNeverBehindAReply switches a key from many sides.
 func TestMirrorIsNeverBehindAReply(t *testing.T) {
 	m := NewMirror()
 	b := mustOpen(t, storeFile(t), BoltOptions{Mirror: m})

@@ -44,7 +44,7 @@ func loaded(t testing.TB, version uint64, grants ...keys.Grant) *Mirror {
 	return m
 }
 
-// record is one call of an Observer.
+// observed is one call of an Observer.
 type observed struct {
 	ID      keys.ID
 	Grant   keys.Grant

@@ -49,7 +49,7 @@ func deleteChecked(t *testing.T, h Harness) {
 		same(t, "record passed to check", r, want)
 		return mine
 	})
-	if err != mine { //nolint:errorlint // the same value is the promise
+	if err != mine { // the same value is the promise
 		t.Errorf("Delete returned %v", err)
 	}
 	same(t, "record", f.get(want.ID), want)
@@ -99,9 +99,6 @@ func touchLatest(t *testing.T, h Harness) {
 		r.Active = false
 	})
 	same(t, "last use after an update", f.get(want.ID).LastUsed, want.LastUsed)
-	if next := f.create("a", ""); next.Version != want.Version+3 {
-		t.Logf("versions leave gaps: %d after %d", next.Version, want.Version)
-	}
 }
 
 func touchUnknown(t *testing.T, h Harness) {

@@ -96,7 +96,7 @@ func updateError(t *testing.T, h Harness) {
 		r.Active, r.Name = false, "y"
 		return mine
 	})
-	if err != mine { //nolint:errorlint // the same value is the promise
+	if err != mine { // the same value is the promise
 		t.Errorf("Update returned %v", err)
 	}
 	same(t, "record", f.get(want.ID), want)

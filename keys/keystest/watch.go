@@ -106,12 +106,9 @@ func watchPresent(t *testing.T, h Harness) {
 		t.Errorf("Watch gave %d records, want 4", len(changes))
 	}
 	for _, c := range changes {
-		same(t, "change", c, keys.Change{Version: f.get(c.ID).Version, ID: c.ID, Grant: f.list("a")[index(f, c.ID)].Grant()})
+		record := f.get(c.ID)
+		same(t, "change", c, keys.Change{Version: record.Version, ID: c.ID, Grant: record.Grant()})
 	}
-}
-
-func index(f *fixture, id keys.ID) int {
-	return slices.IndexFunc(f.list("a"), func(r keys.Record) bool { return r.ID == id })
 }
 
 func watchChanges(t *testing.T, h Harness) {
