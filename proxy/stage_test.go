@@ -413,6 +413,13 @@ func (u *upstream) bytes() string {
 	return all.String()
 }
 
+// count returns how many connections are open.
+func (u *upstream) count() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.open)
+}
+
 func (u *upstream) close() {
 	_ = u.listener.Close()
 	u.mu.Lock()

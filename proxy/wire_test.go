@@ -22,9 +22,14 @@ type exchangeRow struct {
 	method   string              // "": GET
 }
 
-// run sends the row's bytes and looks at both ends.
 func (row exchangeRow) run(t *testing.T) {
 	t.Parallel()
+	row.check(t)
+}
+
+// check sends the row's bytes and looks at both ends.
+func (row exchangeRow) check(t *testing.T) {
+	t.Helper()
 	var adjust []func(*settings)
 	if row.adjust != nil {
 		adjust = append(adjust, row.adjust)
@@ -296,6 +301,7 @@ func TestWireFoldedCredentialIsMalformed(t *testing.T) {
 }
 
 func TestWireLengthAndChunkedNeverGoOnTogether(t *testing.T) {
+	t.Parallel()
 	exchangeRow{
 		status: 200, method: "POST",
 		send: func(s *stage) string {
@@ -304,7 +310,7 @@ func TestWireLengthAndChunkedNeverGoOnTogether(t *testing.T) {
 		received: func(s *stage) string {
 			return s.forwarded("POST /a HTTP/1.1", chunk("abcdef")+"0\r\n\r\n", "Transfer-Encoding: chunked")
 		},
-	}.run(t)
+	}.check(t)
 }
 
 // TestWireNotYet names the rows that hold only once there is more than net/http in
