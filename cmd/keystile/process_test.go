@@ -90,7 +90,7 @@ func start(t testing.TB, c command) *process {
 	p.cmd.Dir = c.folder
 	p.cmd.Env = append(environment(), c.env...)
 	p.cmd.ExtraFiles = []*os.File{alive}
-	p.cmd.Env = append(p.cmd.Env, parentPipe+"=3")
+	p.cmd.Env = append(p.cmd.Env, parentPipe+"=3", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,9 @@ const (
 	usedInterval = 10 * time.Second
 	// adminGrace is how long requests to the admin listener may take to end.
 	adminGrace = time.Second
+	// adminConnections may be open at once, out of the descriptors that the proxy
+	// listener leaves.
+	adminConnections = 100
 )
 
 var errDraining = errors.New("draining")
@@ -207,8 +210,11 @@ func (t *turnstile) listen() error {
 		return err
 	}
 	t.proxyListener = proxy.LimitListener(listener, c.MaxConnections, certificate == nil, t.proxy.TurnedAway)
-	t.adminListener, err = listenOn(t.config.Admin.Listen, "admin.listen")
-	return err
+	if listener, err = listenOn(t.config.Admin.Listen, "admin.listen"); err != nil {
+		return err
+	}
+	t.adminListener = proxy.LimitListener(listener, adminConnections, true, nil)
+	return nil
 }
 
 // listenOn says in one sentence what to do when an address cannot be had.

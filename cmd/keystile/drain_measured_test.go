@@ -1,0 +1,27 @@
+//go:build !race
+
+package main
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// http.Server.Shutdown would wait for a connection without a byte, here until the
+// grace of the admin listener is over.
+func TestMeasuredSilentConnectionToTheAdminListenerDoesNotDelayTheEnd(t *testing.T) {
+	p := startServe(t, newSlowUpstream(t).URL, command{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.admin, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p.client(t).list(t) // a later connection was accepted: so was that one
+	began := time.Now()
+	p.stop(t)
+	if took := time.Since(began); took > adminGrace*3/4 {
+		t.Errorf("it took %v", took)
+	}
+}
