@@ -128,7 +128,7 @@ func (a *Admin) metricsDoor(public bool) func(http.Handler) http.Handler {
 
 // onThisMachine reports whether the TCP peer is loopback and speaks for itself. A
 // reverse proxy on this machine makes everybody's peer loopback; the headers it
-// adds give it away.
+// adds give it away, and one that adds none goes unnoticed.
 func onThisMachine(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !peer.Addr().Unmap().IsLoopback() {

@@ -193,7 +193,12 @@ func TestServerEndsSlowAndHugeRequests(t *testing.T) {
 	go func() { _ = server.Serve(listener) }()
 	defer server.Close()
 	b.url = "http://" + listener.Addr().String()
-	b.send("OPTIONS", "/healthz", "").wants(t, 405, "method_not_allowed")
+	whole, err := http.NewRequest("OPTIONS", b.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole.URL.Opaque = "*"
+	b.do(whole).wants(t, 404, "not_found")
 	request, _ := http.NewRequest("GET", b.url+"/healthz", nil)
 	request.Header.Set("X-Long", strings.Repeat("x", 64<<10))
 	if response, err := http.DefaultTransport.RoundTrip(request); err != nil || response.StatusCode != 431 {

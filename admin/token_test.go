@@ -53,7 +53,10 @@ func TestPrintedTokenIsRedacted(t *testing.T) {
 		private Token
 	}{token, token}
 	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
+		if got := fmt.Sprintf(verb, token); got != "[redacted]" {
+			t.Errorf("%s prints %s", verb, got)
+		}
 		fmt.Fprintf(&out, verb+" "+verb+"\n", token, inside)
 	}
 	text, err := json.Marshal(inside)
