@@ -171,9 +171,9 @@ func TestWireClientThatStopsReadingIsCut(t *testing.T) {
 // the upstream cannot send.
 func TestWireClientThatPausesIsNotTheUpstreamsSilence(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, scripted(flood), func(with *settings) { with.Silence = brief })
+	s := newStage(t, scripted(flood), func(with *settings) { with.Silence = 6 * brief })
 	c := s.dial(t).send(s.request("GET /a HTTP/1.1"))
-	<-time.After(4 * brief)
+	<-time.After(9 * brief)
 	if n, err := io.Copy(io.Discard, c.head("GET").Body); err != nil || n != floodSize {
 		t.Errorf("%d bytes, %v", n, err)
 	}
