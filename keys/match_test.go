@@ -118,7 +118,7 @@ func TestGrantOfAnotherKeyNeverMatches(t *testing.T) {
 		for _, id := range []keys.ID{keys.NewID(), {}} {
 			grant := keys.Grant{ID: id, Digests: [2]keys.Digest{digest, digest}}
 			if _, proved := peppers.Match(grant, secret, now); proved {
-				t.Errorf("the secret of %s proved key %s", secret.ID(), id)
+				t.Errorf("the secret of %s proved key %q", secret.ID(), id)
 			}
 		}
 	})

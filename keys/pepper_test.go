@@ -2,8 +2,6 @@ package keys
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"hash"
 	"sync"
@@ -120,6 +118,8 @@ func TestPeppersKeepTheirOwnCopy(t *testing.T) {
 	mine := testPepper(1)
 	peppers, secret := peppersOf(t, mine), NewSecret(NewID())
 	clear(mine)
+	first := peppers.list[0]
+	first.macs = sync.Pool{New: first.macs.New} // as after a garbage collection
 	if peppers.Digest(secret) != peppersOf(t, testPepper(1)).Digest(secret) {
 		t.Error("a change to the caller's bytes changed the pepper")
 	}
@@ -145,16 +145,17 @@ func TestPeppersAreSafeForConcurrentUse(t *testing.T) {
 	all.Wait()
 }
 
-// The cost must not tell strangers which keys exist, so hashes are counted. They
-// are made by the pooled HMAC: another is put in its place, which counts.
+// The cost must not tell strangers which keys exist, so hashes are counted. The
+// pooled HMACs make them: others are put in their place, which count.
 func TestUnknownKeyCostsAsManyHashesAsAKnownOne(t *testing.T) {
 	id := NewID()
 	secret, wrong := NewSecret(id), NewSecret(id)
-	peppers := peppersOf(t, testPepper(1))
+	peppers := peppersOf(t, testPepper(1), testPepper(2))
 	digest, older := peppers.Digest(secret), peppers.Digest(NewSecret(id))
+	oldPepper := peppersOf(t, testPepper(2)).Digest(secret)
 	ended := digest
 	ended.Until = 1
-	sums := countSums(peppers, testPepper(1))
+	sums := countSums(peppers)
 	for _, c := range []struct {
 		name    string
 		grant   Grant
@@ -167,6 +168,7 @@ func TestUnknownKeyCostsAsManyHashesAsAKnownOne(t *testing.T) {
 		{"two digests, first", Grant{ID: id, Digests: [2]Digest{digest, older}}, secret, true},
 		{"two digests, second", Grant{ID: id, Digests: [2]Digest{older, digest}}, secret, true},
 		{"only a second digest", Grant{ID: id, Digests: [2]Digest{{}, digest}}, secret, true},
+		{"digest of an old pepper", Grant{ID: id, Digests: [2]Digest{oldPepper}}, secret, true},
 		{"ended", Grant{ID: id, Digests: [2]Digest{ended}}, secret, false},
 		{"no digest", Grant{ID: id}, secret, false},
 		{"another id", Grant{ID: NewID(), Digests: [2]Digest{digest}}, secret, false},
@@ -181,12 +183,17 @@ func TestUnknownKeyCostsAsManyHashesAsAKnownOne(t *testing.T) {
 	}
 }
 
-// countSums makes the first of peppers, which is secret, count the sums it makes.
-func countSums(peppers *Peppers, secret []byte) *atomic.Int64 {
+// countSums makes peppers count the sums they make.
+func countSums(peppers *Peppers) *atomic.Int64 {
 	sums := new(atomic.Int64)
-	peppers.list[0].macs = sync.Pool{New: func() any {
-		return &mac{hash: &countingHash{hmac.New(sha256.New, secret), sums}}
-	}}
+	for _, p := range peppers.list {
+		keyed := p.macs.New
+		p.macs = sync.Pool{New: func() any {
+			m := keyed().(*mac)
+			m.hash = &countingHash{m.hash, sums}
+			return m
+		}}
+	}
 	return sums
 }
 

@@ -43,8 +43,9 @@ func NewSecret(id ID) Secret {
 }
 
 // ParseSecret reads a secret as clients send it and verifies its checksum. Its
-// error is a [*FormatError], and the Secret is zero then. It is small enough to be
-// inlined, so that a secret which does not leave its caller stays on the stack.
+// error is a [*FormatError], and the Secret is zero then. It keeps s itself, not a
+// copy, and is small enough to be inlined: a secret which does not leave its caller
+// costs no allocation.
 func ParseSecret(s string) (secret Secret, err error) {
 	if err = secretMistake(s); err == nil {
 		text := s
