@@ -151,7 +151,10 @@ func TestGrantTakesOverEveryFieldItShares(t *testing.T) {
 
 func TestDigestTextIsRefusedUnless64HexadecimalDigits(t *testing.T) {
 	var sum keys.Sum
-	for _, bad := range []string{"", "00", strings.Repeat("0", 63), strings.Repeat("0", 65), strings.Repeat("0", 66), strings.Repeat("g", 64), strings.Repeat("0", 63) + " "} {
+	for _, bad := range []string{
+		"", "00", strings.Repeat("0", 63), strings.Repeat("0", 65), strings.Repeat("0", 66),
+		strings.Repeat("g", 64), strings.Repeat("0", 63) + " ",
+	} {
 		if err := sum.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
