@@ -64,12 +64,20 @@ func rootCommand(std stdio) *cobra.Command {
 	return root
 }
 
-// noArguments refuses arguments: what stands there is a command misspelt.
+// noArguments refuses arguments: what stands there may be a command misspelt.
 func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("unknown command %q; run %q for the list", args[0], cmd.Root().Name()+" --help")}
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	help := cmd.CommandPath() + " --help"
+	if !cmd.HasAvailableSubCommands() {
+		return usageError{fmt.Errorf("%q takes no arguments, but here is %q; run %q for its flags", cmd.CommandPath(), args[0], help)}
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	for _, near := range cmd.SuggestionsFor(args[0]) {
+		return usageError{fmt.Errorf("unknown command %q, did you mean %q? Run %q for the list", args[0], near, help)}
+	}
+	return usageError{fmt.Errorf("unknown command %q; run %q for the list", args[0], help)}
 }
 
 func versionCommand(std stdio) *cobra.Command {
@@ -92,7 +100,12 @@ func version() string {
 }
 
 func configCommand(std stdio) *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "Check, print or describe the configuration", Args: noArguments}
+	config := &cobra.Command{
+		Use: "config", Short: "Check, print or describe the configuration", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{fmt.Errorf("%q needs to know what to do: check, print or schema; run %q for more", cmd.CommandPath(), cmd.CommandPath()+" --help")}
+		},
+	}
 	file := config.PersistentFlags().String("config", "", "configuration file")
 	config.AddCommand(
 		&cobra.Command{

@@ -170,6 +170,9 @@ func readConfigFile(path string, env []string) (name string, data []byte, err er
 	}
 	if path != "" {
 		data, err = readBounded(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = usageError{fmt.Errorf("%w: name a file that exists, or leave out --config and KEYSTILE_CONFIG for the defaults", err)}
+		}
 		return path, data, err
 	}
 	for _, path := range []string{"config.yaml", "/etc/keystile/config.yaml"} {

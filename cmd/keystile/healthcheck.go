@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,26 +32,34 @@ func healthcheckCommand(std stdio) *cobra.Command {
 }
 
 // healthcheck writes "ready", or returns why it is not.
-func healthcheck(ctx context.Context, url string, out io.Writer) error {
+func healthcheck(ctx context.Context, address string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}
 	client := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("keystile does not answer: %w", err)
+		return fmt.Errorf("nothing answers at %s (%w): see whether keystile runs, and with the same admin.listen", address, reason(err))
 	}
 	defer response.Body.Close()
 	var state struct{ Status, Reason string }
 	if err := json.NewDecoder(io.LimitReader(response.Body, 4096)).Decode(&state); err != nil {
-		return fmt.Errorf("what answers at %s is not keystile: status %d", url, response.StatusCode)
+		return fmt.Errorf("what answers at %s is not keystile (status %d): set admin.listen to the address that keystile has", address, response.StatusCode)
 	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", state.Status, state.Reason)
 	}
 	_, err = fmt.Fprintln(out, state.Status)
+	return err
+}
+
+// reason is err without the method and URL that net/http puts before it.
+func reason(err error) error {
+	if request := (*url.Error)(nil); errors.As(err, &request) {
+		return request.Err
+	}
 	return err
 }

@@ -91,7 +91,10 @@ func (t *turnstile) openStore(peppers *keys.Peppers) (keys.Store, error) {
 		Mirror: t.mirror, PerAccount: t.config.Keys.PerAccount, Peppers: peppers, Log: t.log,
 	})
 	if errors.Is(err, cache.ErrPepperMismatch) {
-		return nil, fmt.Errorf("%w: put the right one into the file that keys.pepper_file names (%q at present)", err, t.config.Keys.PepperFile)
+		if file := t.config.Keys.PepperFile; file != "" {
+			return nil, fmt.Errorf("%w: add the right one to %s, the file that keys.pepper_file names", err, file)
+		}
+		return nil, fmt.Errorf("%w: have keys.pepper_file, which is not set, name the file with the right one", err)
 	}
 	if err != nil {
 		return nil, err // not the nil *Bolt
@@ -183,7 +186,9 @@ func adminToken(c config, std stdio, log *slog.Logger) (admin.Token, error) {
 		return token, nil
 	}
 	token, created, err := admin.LoadToken(c.Admin.TokenFile)
-	if err != nil {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return token, fmt.Errorf("admin.token_file: a part of %s is a file, not a directory: choose another place", c.Admin.TokenFile)
+	} else if err != nil {
 		return token, fmt.Errorf("admin.token_file: %w", err)
 	}
 	if created {
@@ -225,6 +230,10 @@ func listenOn(address, option string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %s is in use by another process: stop that one or choose another address", option, address)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%s: %s needs privileges: choose a port of 1024 or above", option, address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%s: this machine does not have the address of %s: choose one that it has", option, address)
+	case errors.As(err, new(*net.DNSError)):
+		return nil, fmt.Errorf("%s: the name in %s cannot be resolved (%w): use an address of this machine", option, address, err)
 	case err != nil:
 		return nil, fmt.Errorf("%s: listening on %s: %w", option, address, err)
 	}
@@ -298,7 +307,7 @@ func (t *turnstile) writeUsed() {
 // listener answers until the proxy is done, so that readiness can be seen to fail.
 func (t *turnstile) drain() {
 	t.draining.Store(true)
-	t.log.Info("draining", "timeout", t.config.Proxy.DrainTimeout)
+	t.log.Info("draining", "timeout_seconds", t.config.Proxy.DrainTimeout.Seconds())
 	deadline, cancel := context.WithTimeout(context.Background(), t.config.Proxy.DrainTimeout)
 	defer cancel()
 	_ = t.proxyServer.Shutdown(deadline)
