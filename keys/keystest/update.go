@@ -106,26 +106,20 @@ func updateError(t *testing.T, h Harness) {
 func updatePanic(t *testing.T, h Harness) {
 	f := open(t, h)
 	want := f.create("a", "x")
-	panics := func(call func() error) {
-		defer func() { _ = recover() }()
-		if err := call(); err == nil {
-			t.Error("a call whose function panicked returned no error")
-		}
-	}
-	panics(func() error {
-		_, _, err := f.Update(t.Context(), want.ID, func(r *keys.Record) error {
-			r.Active = false
-			panic("change")
-		})
-		return err
-	})
-	panics(func() error {
-		_, err := f.Delete(t.Context(), want.ID, func(keys.Record) error { panic("check") })
-		return err
-	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		panics(t, func() error {
+			_, _, err := f.Update(t.Context(), want.ID, func(r *keys.Record) error {
+				r.Active = false
+				panic("change")
+			})
+			return err
+		})
+		panics(t, func() error {
+			_, err := f.Delete(t.Context(), want.ID, func(keys.Record) error { panic("check") })
+			return err
+		})
 		same(t, "record", f.get(want.ID), want)
 		f.create("a", "y")
 		f.reopen()
@@ -134,7 +128,16 @@ func updatePanic(t *testing.T, h Harness) {
 	select {
 	case <-done:
 	case <-time.After(patience):
+		f.hangs.Store(true)
 		t.Fatal("the store hangs after a panic of change")
+	}
+}
+
+// panics runs a call that panics or returns an error.
+func panics(t *testing.T, call func() error) {
+	defer func() { _ = recover() }()
+	if err := call(); err == nil {
+		t.Error("a call whose function panicked returned no error")
 	}
 }
 
