@@ -22,6 +22,9 @@ type Sentinel struct {
 // with Start, the replicas with Options.ReplicaOf.
 func StartSentinel(t testing.TB, primary *Server, replicas ...*Server) *Sentinel {
 	t.Helper()
+	if primary.certificates != nil {
+		t.Fatal("redistest: sentinels cannot watch servers with TLS")
+	}
 	s := &Sentinel{t: t, servers: append([]*Server{primary}, replicas...)}
 	for range 3 {
 		node := &Server{process: newProcess(t, "redis.conf", "--sentinel")}
@@ -97,22 +100,17 @@ func (s *Sentinel) Primary() *Server {
 func (s *Sentinel) AwaitFailover(from string) (primary *Server) {
 	s.t.Helper()
 	s.nodes[0].await("another primary than "+from, func() error {
-		addr := s.PrimaryAddr()
-		if addr == "" || addr == from {
+		addr, servers := s.PrimaryAddr(), up(s.servers)
+		at := slices.IndexFunc(servers, func(server *Server) bool { return server.Addr() == addr })
+		if at < 0 || addr == from {
 			return fmt.Errorf("sentinels say %q", addr)
 		}
-		for _, server := range up(s.servers) {
-			if server.Addr() != addr {
-				continue
-			}
-			primary = server
-			role, err := server.Command("ROLE")
-			if err == nil && !strings.HasPrefix(role, "master") {
-				err = fmt.Errorf("%s says that its role is %q", addr, role)
-			}
-			return err
+		primary = servers[at]
+		role, err := primary.Command("ROLE")
+		if err == nil && !strings.HasPrefix(role, "master") {
+			err = fmt.Errorf("%s says that its role is %q", addr, role)
 		}
-		return fmt.Errorf("no server that is up has the address %s", addr)
+		return err
 	})
 	return primary
 }
@@ -139,7 +137,7 @@ func (s *Sentinel) Settle() {
 				return err
 			}
 		}
-		return s.follows()
+		return s.follow()
 	})
 }
 
@@ -161,19 +159,19 @@ func (s *Sentinel) sees(node *Server) error {
 	return nil
 }
 
-// follows returns an error unless the servers that are up are the primary and its replicas.
-func (s *Sentinel) follows() error {
-	addr := s.PrimaryAddr()
-	for _, server := range up(s.servers) {
-		info, err := server.Command("INFO", "replication")
-		if err != nil {
-			return err
+// follow returns an error unless the servers that are up are the primary and its replicas.
+func (s *Sentinel) follow() error {
+	addr, servers := s.PrimaryAddr(), up(s.servers)
+	at := slices.IndexFunc(servers, func(server *Server) bool { return server.Addr() == addr })
+	if at < 0 {
+		return fmt.Errorf("no server that is up has the address %q", addr)
+	}
+	for i, server := range servers {
+		if i == at {
+			continue
 		}
-		_, port, _ := strings.Cut(addr, ":")
-		following := strings.Contains(info, "\nmaster_port:"+port+"\r\n") && strings.Contains(info, "\nmaster_link_status:up\r\n")
-		leading := server.Addr() == addr && strings.Contains(info, "\nrole:master\r\n")
-		if !following && !leading {
-			return fmt.Errorf("%s does not follow %q: %s", server.Addr(), addr, info)
+		if err := server.follows(servers[at]); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -17,7 +17,6 @@ func TestSentinelsReplaceAPrimaryThatIsKilledStoppedOrToldToGo(t *testing.T) {
 	primary.Must("WAIT", "2", "5000")
 
 	told := s.Failover()
-	s.Settle()
 	told.Stop()
 	stopped := s.AwaitFailover(told.Addr())
 	if got := stopped.Must("GET", "n"); got != "1" {

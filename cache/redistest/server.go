@@ -58,7 +58,7 @@ func Start(t testing.TB, o Options) *Server {
 	s.secure()
 	s.launch(s.configuration)
 	if o.ReplicaOf != nil {
-		s.AwaitLink()
+		s.AwaitLink(o.ReplicaOf)
 	}
 	return s
 }
@@ -213,16 +213,29 @@ func (s *Server) answers() error {
 	})
 }
 
-// AwaitLink waits until the server is a replica that has everything from its primary and follows it.
-func (s *Server) AwaitLink() {
+// AwaitLink waits until the server is a replica of the primary that has everything, and the primary counts on it.
+func (s *Server) AwaitLink(primary *Server) {
 	s.t.Helper()
-	s.await("the link of a replica", func() error {
-		info, err := s.Command("INFO", "replication")
-		if err == nil && !strings.Contains(info, "master_link_status:up") {
-			err = fmt.Errorf("INFO says %q", info)
+	s.await("the link of a replica", func() error { return s.follows(primary) })
+}
+
+// follows returns an error unless both sides say that the server is a replica of the primary.
+func (s *Server) follows(primary *Server) error {
+	for server, wants := range map[*Server][]string{
+		s:       {fmt.Sprintf("\nmaster_port:%d\r\n", primary.port), "\nmaster_link_status:up\r\n"},
+		primary: {"\nrole:master\r\n", fmt.Sprintf(",port=%d,state=online,", s.port)},
+	} {
+		info, err := server.Command("INFO", "replication")
+		if err != nil {
+			return err
 		}
-		return err
-	})
+		for _, want := range wants {
+			if !strings.Contains(info, want) {
+				return fmt.Errorf("INFO of %s lacks %q: %s", server.Addr(), want, info)
+			}
+		}
+	}
+	return nil
 }
 
 // await fails the test if the condition does not hold in time.
