@@ -56,6 +56,7 @@ func demo(ctx context.Context, std stdio, proxyListen, adminListen string, print
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	log := newLog(logConfig{Level: "info", Format: "auto"}, std.err)
+	takeStandardLog(log)
 
 	generator, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"io"
+	"log"
 	"log/slog"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -23,4 +26,26 @@ func newLog(c logConfig, w io.Writer) *slog.Logger {
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// takeStandardLog sends what packages write to Go's standard log to l. It is for the
+// whole process, so commands call it, and nothing below them.
+func takeStandardLog(l *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(standardLog{l})
+}
+
+// standardLog takes what net/http says outside of a server: that an upstream sent
+// something unasked, and what, in quotes. That can be anything, a credential sent
+// back too, so what is quoted is left out.
+type standardLog struct{ log *slog.Logger }
+
+// Write logs one message.
+func (l standardLog) Write(message []byte) (int, error) {
+	words, _, quotes := strings.Cut(strings.TrimSpace(string(message)), `"`)
+	if quotes {
+		words += redacted
+	}
+	l.log.Log(context.Background(), slog.LevelWarn, "net/http", "message", words)
+	return len(message), nil
 }

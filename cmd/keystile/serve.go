@@ -49,6 +49,7 @@ func serve(ctx context.Context, std stdio, file string, flags []override) error 
 		return err
 	}
 	log := newLog(c.Log, std.err)
+	takeStandardLog(log)
 	for _, warning := range warnings {
 		log.Warn(warning)
 	}
