@@ -363,6 +363,7 @@ type upstream struct {
 	accepted atomic.Int64
 	// ended gets, for each connection, how reading from it ended.
 	ended chan error
+	over  chan struct{} // closed when the test is
 
 	mu       sync.Mutex
 	received []*bytes.Buffer
@@ -374,7 +375,7 @@ func newUpstream(t testing.TB) *upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &upstream{t: t, listener: listener, ended: make(chan error, 1<<14), open: make(map[net.Conn]struct{})}
+	return &upstream{t: t, listener: listener, ended: make(chan error, 1<<14), over: make(chan struct{}), open: make(map[net.Conn]struct{})}
 }
 
 func (u *upstream) address() string { return u.listener.Addr().String() }
@@ -422,6 +423,7 @@ func (u *upstream) count() int {
 
 func (u *upstream) close() {
 	_ = u.listener.Close()
+	close(u.over)
 	u.mu.Lock()
 	for conn := range u.open {
 		_ = conn.Close()
@@ -469,6 +471,14 @@ func (c *upstreamConn) request() *http.Request {
 		return nil
 	}
 	return r
+}
+
+// pause waits until gate opens, or the test is over.
+func (c *upstreamConn) pause(gate <-chan struct{}) {
+	select {
+	case <-gate:
+	case <-c.upstream.over:
+	}
 }
 
 // write writes bytes as they are.

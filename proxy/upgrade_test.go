@@ -179,7 +179,7 @@ func TestDrainWaitsForARequestThatEndsInTime(t *testing.T) {
 	s := newStage(t, scripted(func(c *upstreamConn) {
 		defer c.Close()
 		if c.request() != nil {
-			<-gate
+			c.pause(gate)
 			c.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	}))
