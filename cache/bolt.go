@@ -212,7 +212,7 @@ func (b *Bolt) Close() error {
 	}
 	b.closed = true
 	if b.mirror != nil {
-		b.mirror.expire(errClosed)
+		b.mirror.fresh.set(proof{why: errClosed})
 	}
 	for _, w := range b.watchers {
 		w.stop()

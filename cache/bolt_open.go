@@ -233,7 +233,11 @@ func (b *Bolt) load() error {
 		if mirror == nil {
 			mirror = NewMirror() // the records are checked all the same
 		}
-		return mirror.Load(storeVersion(tx), grants)
+		if err := mirror.Load(storeVersion(tx), grants); err != nil {
+			return err
+		}
+		mirror.fresh.set(proof{forever: true}) // no other process can change the file
+		return nil
 	})
 }
 

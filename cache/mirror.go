@@ -38,7 +38,7 @@ type Observer func(id keys.ID, grant keys.Grant, present bool)
 type Mirror struct {
 	table   atomic.Pointer[table]
 	version atomic.Uint64
-	stale   atomic.Pointer[error] // why the records cannot be proved fresh; nil: they can
+	fresh   freshness
 
 	mu        sync.Mutex // held by whoever changes something
 	observers []Observer
@@ -48,7 +48,7 @@ type Mirror struct {
 func NewMirror() *Mirror {
 	m := &Mirror{}
 	m.table.Store(newTable())
-	m.stale.Store(&errNotLoaded)
+	m.fresh.init(time.Now)
 	return m
 }
 
@@ -76,13 +76,9 @@ func (m *Mirror) Current(grant keys.Grant) bool {
 }
 
 // Fresh returns nil when the Mirror is known to hold the store's records, else an
-// error that says why not and wraps [keys.ErrUnavailable].
-func (m *Mirror) Fresh() error {
-	if err := m.stale.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+// error that says why not and wraps [keys.ErrUnavailable]. With a store that is
+// polled it may wait up to 300 ms for a poll, after the process was stopped.
+func (m *Mirror) Fresh() error { return m.fresh.check() }
 
 // Apply takes one change, unless its version is not higher than all before: then
 // the Mirror has it already and nothing happens. When Apply returns, Get answers
@@ -105,7 +101,7 @@ func (m *Mirror) Apply(change keys.Change) {
 }
 
 // Load replaces the whole set by grants, in any order, as the store had them at
-// version, and marks the Mirror fresh. Readers see the old set until all of the
+// version. Whether they are fresh is for the store to say. Readers see the old set until all of the
 // new one is there. An error from grants is returned, and the old set stays.
 // Observers are told of every key that differs. A version lower than before is
 // taken: whether a store may go back is for the caller to judge.
@@ -121,15 +117,11 @@ func (m *Mirror) Load(version uint64, grants iter.Seq2[keys.Grant, error]) error
 	}
 	previous := m.table.Swap(next)
 	m.version.Store(version)
-	m.stale.Store(nil)
 	if len(m.observers) > 0 {
 		m.tellDifferences(previous, next)
 	}
 	return nil
 }
-
-// expire makes Fresh return why until the next Load.
-func (m *Mirror) expire(why error) { m.stale.Store(&why) }
 
 func (m *Mirror) tell(id keys.ID, grant keys.Grant, present bool) {
 	for _, observe := range m.observers {
@@ -167,4 +159,4 @@ func (m *Mirror) Version() uint64 { return m.version.Load() }
 
 // Age returns how long ago the records were last proved to be the store's. It is
 // always 0 with [Bolt], whose changes reach the Mirror before they are answered.
-func (m *Mirror) Age() time.Duration { return 0 }
+func (m *Mirror) Age() time.Duration { return m.fresh.age() }

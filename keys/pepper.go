@@ -94,6 +94,14 @@ func (p *Peppers) Check() Sum {
 	return Sum{}
 }
 
+// Checks returns the checks of all peppers, the one that signs first.
+func (p *Peppers) Checks() (checks []Sum) {
+	for _, have := range p.all() {
+		checks = append(checks, have.check)
+	}
+	return checks
+}
+
 // Knows reports whether one of the peppers has this check. The zero check is known
 // to everybody: records without a pepper can always be verified.
 func (p *Peppers) Knows(check Sum) bool {

@@ -59,13 +59,23 @@ type Created struct {
 	Replayed bool
 }
 
-// Receipt says how far a change has reached. With no Pending it is effective
-// everywhere: no proxy starts another request under the old record.
+// Receipt says how far a change has reached.
 type Receipt struct {
 	// Version is the version of the changed record; for a deletion, of the store.
 	Version uint64
 	Pending []Pending
+	// Replicas says how many replicas have the change where any are wanted; fewer than
+	// wanted is not everywhere.
+	Replicas Replicas
 }
+
+// Everywhere reports whether no proxy starts another request under the old record.
+func (r Receipt) Everywhere() bool {
+	return len(r.Pending) == 0 && r.Replicas.Have >= r.Replicas.Want
+}
+
+// Replicas counts the replicas of the store's server that have a change.
+type Replicas struct{ Want, Have int }
 
 // Pending is a proxy that has not confirmed a change.
 type Pending struct {

@@ -51,8 +51,12 @@ var arrows = map[string]arrow{
 		"admin sees records through keys.Store only, whichever store it is",
 	},
 	"keystile/cache": {
-		[]string{"keystile/keys", "go.etcd.io/bbolt"},
+		[]string{"keystile/keys", "go.etcd.io/bbolt", "github.com/redis/go-redis/v9"},
 		"a store knows what a record is and how it is kept, and nothing of requests",
+	},
+	"keystile/cache/redistest": {
+		nil,
+		"servers and faults for tests know nothing of what is tested with them",
 	},
 	"keystile/keys": {
 		[]string{"golang.org/x/text"},

@@ -1,0 +1,416 @@
+package cache
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"keystile/keys"
+)
+
+// RedisOptions says how a Redis store works. Server.Addresses and Mirror are required.
+// A zero duration means the default in its comment.
+type RedisOptions struct {
+	Server RedisServer
+	// Prefix begins the name of everything in the server, and has a hash tag, so that
+	// all of it is on one node of a cluster; "": {keystile}.
+	Prefix string
+	// StateFile remembers the store's id, its highest version and this process's row
+	// between starts. Only one process at a time can use it. "": nothing is remembered.
+	StateFile string
+	// Name is how people recognise this process in receipts and tables; "": host and
+	// process id.
+	Name string
+
+	Mirror     *Mirror
+	PerAccount int           // keys that an account may have; 0: DefaultPerAccount
+	Peppers    *keys.Peppers // nil: none
+
+	MaxStaleness    time.Duration // the records are used for this long after they were proved fresh; 30 s
+	ReceiptDeadline time.Duration // a change waits this long for all proxies; 2 s
+	WaitReplicas    int           // replicas that must have a change before it is effective everywhere
+	FenceLag        time.Duration // a deposed primary may accept writes for this long; 10 s
+	AllowUnfenced   bool          // start although a replicated primary has no min-replicas-to-write
+
+	Events RedisEvents
+	Log    *slog.Logger     // nil: nobody is told
+	Now    func() time.Time // the time that records carry; nil: time.Now
+}
+
+// RedisServer says where the server is: one address, or several of a Cluster, or those
+// of the Sentinels with the name of the primary they watch.
+type RedisServer struct {
+	Addresses        []string
+	Cluster          bool
+	SentinelPrimary  string // "": the addresses are not Sentinels
+	SentinelUser     string
+	SentinelPassword string
+	User, Password   string
+	Database         int
+	TLS              *tls.Config // nil: plain TCP
+}
+
+// RedisEvents are called, if not nil, when something happens that is worth counting.
+// They must not block.
+type RedisEvents struct {
+	// Applied is told how long after its commit a revocation was applied here.
+	Applied func(lag time.Duration)
+	// Polled is told how long a poll took, and whether it failed.
+	Polled func(took time.Duration, err error)
+	// Resynced is told why the whole set was read again.
+	Resynced func(cause ResyncCause)
+	// Reasserted is told of a revocation that the store had lost.
+	Reasserted func()
+	// Lost is told how many keys the store had lost.
+	Lost func(keys int)
+	// RolledBack is told when the store is not the one remembered, or went back.
+	RolledBack func()
+}
+
+// Redis is a [keys.Store] that several processes share. What it promises, and how,
+// is in protocol.md. Open one with [OpenRedis].
+type Redis struct {
+	o       RedisOptions
+	clock   func() time.Time // for what has to do with other processes: time.Now
+	client  redis.UniversalClient
+	scripts scripts
+	state   *stateFile
+	row     string // this process's row
+	table   *rows  // what this process has seen of all rows
+
+	idle chan *session // for changes
+
+	mu       sync.Mutex // makes applying an entry, and telling the watchers, one step
+	set      replica
+	watchers []*watcher
+	store    string // id of the store, once found
+	dead     error  // why nothing can be done any more: closed
+	unfenced bool   // see RedisOptions.AllowUnfenced
+	warned   string // what was last warned of
+
+	serving chan struct{} // closed when the Mirror was proved fresh for the first time
+	wake    chan struct{} // a reason to poll at once
+	stop    context.CancelFunc
+	stopped sync.WaitGroup
+}
+
+var _ keys.Store = (*Redis)(nil)
+
+// OpenRedis connects to the server, checks it, and starts to follow it. It returns an
+// error for what only the operator can mend: another pepper, a server that may evict
+// records or is not fenced, a state file in use. A server that cannot be reached is
+// not an error: the Mirror is not fresh until it can.
+func OpenRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
+	o.setDefaults()
+	r := &Redis{
+		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: newOperation(),
+		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), wake: make(chan struct{}, 1),
+		serving: make(chan struct{}),
+	}
+	r.set.init()
+	var err error
+	if r.state, err = openState(o.StateFile); err != nil {
+		return nil, errors.Join(err, r.client.Close())
+	}
+	if err := r.begin(ctx); err != nil && !errors.Is(err, keys.ErrUnavailable) {
+		return nil, errors.Join(err, r.client.Close(), r.state.close())
+	}
+	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	r.stopped.Go(func() { r.follow(ctx) })
+	r.stopped.Go(func() { r.listen(ctx) })
+	return r, nil
+}
+
+func (o *RedisOptions) setDefaults() {
+	o.Prefix = orDefault(o.Prefix, "{keystile}")
+	o.PerAccount = orDefault(o.PerAccount, DefaultPerAccount)
+	o.MaxStaleness = orDefault(o.MaxStaleness, 30*time.Second)
+	o.ReceiptDeadline = orDefault(o.ReceiptDeadline, 2*time.Second)
+	o.FenceLag = orDefault(o.FenceLag, 10*time.Second)
+	o.Name = orDefault(o.Name, processName())
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Mirror == nil {
+		o.Mirror = NewMirror()
+	}
+}
+
+func orDefault[T comparable](value, standard T) T {
+	var zero T
+	if value == zero {
+		return standard
+	}
+	return value
+}
+
+// Names of what the server holds. See protocol.md.
+func (r *Redis) name(part string) string        { return r.o.Prefix + ":" + part }
+func (r *Redis) namesOf(account string) string  { return r.name("names:" + account) }
+func (r *Redis) operationName(id string) string { return r.name("op:" + id) }
+func (r *Redis) common() []string {
+	return []string{r.name("meta"), r.name("records"), r.name("log"), r.name("tombs"), r.name("proxies")}
+}
+
+// Get returns the record of id, or [keys.ErrNotFound].
+func (r *Redis) Get(ctx context.Context, id keys.ID) (keys.Record, error) {
+	var kept stored
+	err := r.read(ctx, "reading a key", func(s *session) (err error) {
+		kept, err = r.readRecord(ctx, s, id)
+		return err
+	})
+	return kept.Record, err
+}
+
+func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored, error) {
+	text, err := s.conn.HGet(ctx, r.name("records"), string(id[:])).Result()
+	if errors.Is(err, redis.Nil) {
+		return stored{}, own(keys.ErrNotFound)
+	}
+	if err != nil {
+		return stored{}, err
+	}
+	kept, err := decodeText(id, text)
+	if err != nil {
+		return stored{}, err
+	}
+	all := []stored{kept}
+	err = r.readUsed(ctx, s, all)
+	return all[0], err
+}
+
+// List returns the records of account in the order they were created; all for "".
+func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error) {
+	var found []stored
+	err := r.read(ctx, "listing keys", func(s *session) (err error) {
+		if account == "" {
+			found, err = r.allRecords(ctx, s)
+		} else {
+			found, err = r.recordsOf(ctx, s, account)
+		}
+		if err == nil {
+			err = r.readUsed(ctx, s, found)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(found, byBirth)
+	list := make([]keys.Record, len(found))
+	for i := range found {
+		list[i] = found[i].Record
+	}
+	return list, nil
+}
+
+// recordsOf reads the names of an account, then its records: a key deleted between is
+// left out.
+func (r *Redis) recordsOf(ctx context.Context, s *session, account string) (found []stored, err error) {
+	ids, err := s.conn.HVals(ctx, r.namesOf(account)).Result()
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	texts, err := s.conn.HMGet(ctx, r.name("records"), ids...).Result()
+	if err != nil {
+		return nil, err
+	}
+	for i, text := range texts {
+		if text, ok := text.(string); ok {
+			kept, err := decodeField(ids[i], text)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, kept)
+		}
+	}
+	return found, nil
+}
+
+func (r *Redis) allRecords(ctx context.Context, s *session) ([]stored, error) {
+	byID := make(map[keys.ID]stored)
+	err := r.scan(ctx, s, func(kept stored, _ string) { byID[kept.ID] = kept })
+	found := make([]stored, 0, len(byID))
+	for _, kept := range byID {
+		found = append(found, kept)
+	}
+	return found, err
+}
+
+// scan visits every record. While others change them, a record may be visited twice,
+// or in a state that is newer than where the scan began.
+func (r *Redis) scan(ctx context.Context, s *session, visit func(kept stored, text string)) error {
+	for cursor := uint64(0); ; {
+		pairs, next, err := s.conn.HScan(ctx, r.name("records"), cursor, "", 1000).Result()
+		if err != nil {
+			return err
+		}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			kept, err := decodeField(pairs[i], pairs[i+1])
+			if err != nil {
+				return err
+			}
+			visit(kept, pairs[i+1])
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// readUsed fills in when the records were last used.
+func (r *Redis) readUsed(ctx context.Context, s *session, found []stored) error {
+	if len(found) == 0 {
+		return nil
+	}
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = string(found[i].ID[:])
+	}
+	times, err := s.conn.HMGet(ctx, r.name("used"), ids...).Result()
+	if err != nil {
+		return err
+	}
+	for i, at := range times {
+		if at, ok := at.(string); ok {
+			found[i].LastUsed = time.UnixMilli(int64(parseNumber(at))).UTC()
+		}
+	}
+	return nil
+}
+
+// Watch waits until the set is there, calls apply for every key, then for each change
+// as it is applied, until ctx is done. See [keys.Store].
+func (r *Redis) Watch(ctx context.Context, apply func(keys.Change)) error {
+	if err := r.alive(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-r.serving:
+	case <-ctx.Done():
+		return unavailable("watching keys", ctx.Err())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.gone(ctx); err != nil {
+		return err
+	}
+	for n := range r.o.Mirror.table.Load().all() {
+		apply(keys.Change{Version: n.grant.Version, ID: n.grant.ID, Grant: n.grant})
+	}
+	w := &watcher{ctx: ctx, apply: apply}
+	w.stop = context.AfterFunc(ctx, func() { r.forget(w) })
+	r.watchers = append(r.watchers, w)
+	return nil
+}
+
+func (r *Redis) forget(w *watcher) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watchers = slices.DeleteFunc(r.watchers, func(have *watcher) bool { return have == w })
+}
+
+func (r *Redis) tell(change keys.Change) {
+	for _, w := range r.watchers {
+		if w.ctx.Err() == nil {
+			w.apply(change)
+		}
+	}
+}
+
+// gone returns why nothing can be done, or nil. r.mu is held.
+func (r *Redis) gone(ctx context.Context) error {
+	if r.dead != nil {
+		return r.dead
+	}
+	return unavailable("asking the store", ctx.Err())
+}
+
+// Close stops following the store and takes this process out of its table. Call it
+// when no more requests are admitted. The Mirror keeps its records but is not fresh.
+func (r *Redis) Close() error {
+	r.mu.Lock()
+	if r.dead != nil {
+		r.mu.Unlock()
+		return r.dead
+	}
+	r.dead = errClosed
+	for _, w := range r.watchers {
+		w.stop()
+	}
+	r.watchers = nil
+	r.mu.Unlock()
+
+	r.stop()
+	r.stopped.Wait()
+	r.o.Mirror.fresh.set(proof{why: errClosed})
+	r.leave()
+	r.dropIdle()
+	return unavailable("closing the store", errors.Join(r.client.Close(), r.state.close()))
+}
+
+// leave removes this process's row, so that no receipt waits for it.
+func (r *Redis) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	if err := r.client.HDel(ctx, r.name("proxies"), r.row).Err(); err != nil {
+		r.o.Log.Warn("this process is still in the table of proxies; receipts wait for it until it lapses", "error", err)
+	}
+}
+
+// decodeField reads a record from a field of the hash and its text.
+func decodeField(field, text string) (stored, error) {
+	var id keys.ID
+	if len(field) != len(id) {
+		return stored{}, fmt.Errorf("%q is no id", field)
+	}
+	copy(id[:], field)
+	return decodeText(id, text)
+}
+
+// newClient returns a client that never waits long: a server that is dead must not
+// make anybody wait. Commands are not sent twice: that is for those who know whether
+// they may be.
+func newClient(s RedisServer) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: s.Addresses, IsClusterMode: s.Cluster, MasterName: s.SentinelPrimary,
+		SentinelUsername: s.SentinelUser, SentinelPassword: s.SentinelPassword,
+		Username: s.User, Password: s.Password, DB: s.Database, TLSConfig: s.TLS,
+		DialTimeout: pollTimeout, ReadTimeout: commandTimeout, WriteTimeout: commandTimeout,
+		PoolTimeout: commandTimeout, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// isNetwork reports whether err leaves it open what the server did: everything but an
+// answer of the server.
+func isNetwork(err error) bool {
+	var answered redis.Error
+	return err != nil && !errors.As(err, &answered)
+}
+
+// moved reports whether the server says that it is not the one to ask (any more).
+func moved(err error) bool {
+	var answered redis.Error
+	if !errors.As(err, &answered) {
+		return false
+	}
+	for _, prefix := range []string{"MOVED ", "ASK ", "READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "NOREPLICAS "} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,229 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"keystile/keys"
+)
+
+// Create keeps a new, active record. See [keys.Store].
+func (r *Redis) Create(ctx context.Context, draft keys.Draft) (keys.Created, error) {
+	if err := checkDraft(&draft); err != nil {
+		return keys.Created{}, err
+	}
+	now := r.now()
+	tail, err := encodeRest(&keys.Record{Created: now, Updated: now, Rate: draft.Rate, Digests: [2]keys.Digest{draft.Digest}})
+	if err != nil {
+		return keys.Created{}, err
+	}
+	request, caller := "", newOperation()
+	if draft.Operation != (keys.Operation{}) {
+		key := sha256.Sum256([]byte(draft.Operation.Key))
+		request, caller = hex.EncodeToString(draft.Operation.Request[:]), hex.EncodeToString(key[:])
+	}
+	answer, s, err := r.operation(ctx, "creating a key", r.scripts.create,
+		[]string{r.namesOf(draft.Account), r.operationName(newOperation()), r.operationName(caller)},
+		string(draft.ID[:]), draft.Account, draft.Name, tail, r.o.PerAccount, request, keys.OperationLifetime.Milliseconds(), now.UnixMilli())
+	if err != nil {
+		return keys.Created{}, err
+	}
+	return r.created(ctx, s, answer, draft.ID)
+}
+
+func (r *Redis) created(ctx context.Context, s *session, answer []string, id keys.ID) (keys.Created, error) {
+	if err := r.refusal(s, "creating a key", answer); err != nil {
+		return keys.Created{}, err
+	}
+	replayed := answer[0] == "replayed"
+	if replayed {
+		var err error
+		if id, err = r.replayedID(ctx, s, answer[2]); err != nil {
+			r.release(s, err)
+			return keys.Created{}, unavailable("creating a key", err)
+		}
+	}
+	kept, err := decodeText(id, answer[2])
+	found := []stored{kept}
+	if err == nil && replayed {
+		err = r.readUsed(ctx, s, found)
+	}
+	if err != nil {
+		r.release(s, err)
+		return keys.Created{}, unavailable("creating a key", err)
+	}
+	return keys.Created{Record: found[0].Record, Receipt: r.receipt(ctx, s, kept.Version), Replayed: replayed}, nil
+}
+
+// replayedID finds the id of a record by its account and name, which its text has.
+func (r *Redis) replayedID(ctx context.Context, s *session, text string) (id keys.ID, err error) {
+	kept, err := decodeText(id, text)
+	if err != nil {
+		return id, err
+	}
+	found, err := s.conn.HGet(ctx, r.namesOf(kept.Account), kept.Name).Result()
+	if err != nil {
+		return id, err
+	}
+	copy(id[:], found)
+	return id, nil
+}
+
+// refusal releases the session and returns the error that a script's answer means,
+// or nil if it is an outcome.
+func (r *Redis) refusal(s *session, doing string, answer []string) error {
+	var err error
+	switch answer[0] {
+	case "done", "replayed":
+		return nil
+	case "limit":
+		err = &keys.LimitError{Limit: r.o.PerAccount}
+	case "taken":
+		err = keys.ErrNameTaken
+	case "missing":
+		err = keys.ErrNotFound
+	case "reused":
+		err = keys.ErrOperationReused
+	case "conflict":
+		err = errConflict
+	case "exists":
+		err = unavailable(doing, errIDTaken)
+	default:
+		err = fmt.Errorf("%w: %s: a script answered %q", keys.ErrUnavailable, doing, answer[0])
+	}
+	r.release(s, nil)
+	return err
+}
+
+// errConflict says that a record changed between reading and writing it.
+var errConflict = errors.New("the record was changed meanwhile")
+
+// Update changes a record. See [keys.Store].
+func (r *Redis) Update(ctx context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, keys.Receipt, error) {
+	updated, s, err := r.amend(ctx, id, change)
+	if err != nil {
+		return keys.Record{}, keys.Receipt{}, err
+	}
+	if s == nil { // nothing changed
+		if s, err = r.acquire(ctx); err != nil {
+			return keys.Record{}, keys.Receipt{}, unavailable("reading how far a change has reached", err)
+		}
+	}
+	return updated, r.receipt(ctx, s, updated.Version), nil
+}
+
+// amend reads a record, has it changed, and writes it if it is still at the same
+// version; else it begins again. It returns the session that wrote, nil if nothing
+// changed.
+func (r *Redis) amend(ctx context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, *session, error) {
+	for {
+		updated, s, err := r.tryAmend(ctx, id, change)
+		if !errors.Is(err, errConflict) {
+			return updated, s, err
+		}
+	}
+}
+
+func (r *Redis) tryAmend(ctx context.Context, id keys.ID, change func(*keys.Record) error) (none keys.Record, _ *session, _ error) {
+	before, err := r.Get(ctx, id)
+	if err != nil {
+		return none, nil, err
+	}
+	after := before
+	if err := change(&after); err != nil {
+		return none, nil, err
+	}
+	if after = permitted(before, after); after == before {
+		return before, nil, nil
+	}
+	after.Updated = r.now()
+	tail, err := encodeRest(&after)
+	if err != nil {
+		return none, nil, err
+	}
+	const doing = "updating a key"
+	answer, s, err := r.operation(ctx, doing, r.scripts.update,
+		[]string{r.namesOf(before.Account), r.operationName(newOperation())},
+		string(id[:]), strconv.FormatUint(before.Version, 10), after.Name, digit(after.Active), tail)
+	if err != nil {
+		return none, nil, err
+	}
+	if err := r.refusal(s, doing, answer); err != nil {
+		return none, nil, err
+	}
+	after.Version = parseNumber(answer[1])
+	return after, s, nil
+}
+
+func digit(yes bool) string {
+	if yes {
+		return "1"
+	}
+	return "0"
+}
+
+// Delete removes the record for ever. See [keys.Store].
+func (r *Redis) Delete(ctx context.Context, id keys.ID, check func(keys.Record) error) (keys.Receipt, error) {
+	version, s, err := r.remove(ctx, id, check)
+	if err != nil {
+		return keys.Receipt{}, err
+	}
+	return r.receipt(ctx, s, version), nil
+}
+
+// remove deletes a record that passes check, as amend changes one.
+func (r *Redis) remove(ctx context.Context, id keys.ID, check func(keys.Record) error) (uint64, *session, error) {
+	for {
+		version, s, err := r.tryRemove(ctx, id, check)
+		if !errors.Is(err, errConflict) {
+			return version, s, err
+		}
+	}
+}
+
+func (r *Redis) tryRemove(ctx context.Context, id keys.ID, check func(keys.Record) error) (uint64, *session, error) {
+	before, err := r.Get(ctx, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	if check != nil {
+		if err := check(before); err != nil {
+			return 0, nil, err
+		}
+	}
+	const doing = "deleting a key"
+	answer, s, err := r.operation(ctx, doing, r.scripts.delete,
+		[]string{r.namesOf(before.Account), r.operationName(newOperation()), r.name("used")},
+		string(id[:]), strconv.FormatUint(before.Version, 10))
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := r.refusal(s, doing, answer); err != nil {
+		return 0, nil, err
+	}
+	return parseNumber(answer[1]), s, nil
+}
+
+// Touch keeps when keys were last used, to the millisecond. See [keys.Store].
+func (r *Redis) Touch(ctx context.Context, used map[keys.ID]time.Time) error {
+	if len(used) == 0 {
+		return r.alive(ctx)
+	}
+	args := make([]any, 0, 2*len(used))
+	for id, at := range used {
+		args = append(args, string(id[:]), at.UnixMilli())
+	}
+	_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, []string{r.name("used")}, args...)
+	if err == nil {
+		r.release(s, nil)
+	}
+	return err
+}
+
+// now is the time that records carry, to the millisecond.
+func (r *Redis) now() time.Time { return r.o.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,152 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keystile/keys"
+)
+
+// checkInterval is how often the server's settings are looked at.
+const checkInterval = 10 * time.Second
+
+// errSetting marks what only the operator of the server can mend.
+type errSetting struct{ error }
+
+// begin looks at the server for the first time. An error that is ErrUnavailable may go
+// away by itself; another does not.
+func (r *Redis) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*commandTimeout)
+	defer cancel()
+	s, err := r.connect(ctx)
+	if err != nil {
+		return r.firstError(err)
+	}
+	if err = r.find(ctx, s); err == nil {
+		err = r.check(ctx, s)
+	}
+	r.release(s, err)
+	return r.firstError(err)
+}
+
+// firstError tells what can be mended by waiting from what cannot.
+func (r *Redis) firstError(err error) error {
+	var setting *errSetting
+	if err == nil || errors.As(err, &setting) || errors.Is(err, ErrPepperMismatch) || errors.Is(err, keys.ErrUnavailable) {
+		return err
+	}
+	var answered redis.Error
+	if errors.As(err, &answered) && !moved(err) {
+		return fmt.Errorf("the server refuses us: %w: check store.redis and the rights of its user", err)
+	}
+	return fmt.Errorf("%w: %w", keys.ErrUnavailable, err)
+}
+
+// find makes the store if this process may, and compares it with what is remembered.
+func (r *Redis) find(ctx context.Context, s *session) error {
+	remembered := r.state.get()
+	have, err := s.conn.HGet(ctx, r.name("meta"), "store").Result()
+	switch {
+	case err != nil && !errors.Is(err, redis.Nil):
+		return err
+	case remembered.Store != "" && have != remembered.Store:
+		return fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
+	}
+	args := []any{orDefault(have, newOperation()), "", "", checkText(r.o.Peppers.Check())}
+	for _, check := range r.o.Peppers.Checks() {
+		args = append(args, checkText(check))
+	}
+	answer, err := r.scripts.found.Run(ctx, s.conn, r.common(), args...).StringSlice()
+	if err != nil {
+		return err
+	}
+	switch answer[0] {
+	case "pepper":
+		return ErrPepperMismatch
+	case "schema":
+		return &errSetting{errors.New("another version of Keystile wrote this store: use that version")}
+	}
+	if version := parseNumber(answer[2]); version < remembered.Version {
+		return fmt.Errorf("%w: the store went back from version %d to %d: %w", keys.ErrUnavailable, remembered.Version, version, errForeign)
+	}
+	r.mu.Lock()
+	r.store = answer[1]
+	r.mu.Unlock()
+	return r.retire(ctx, s, remembered.Row)
+}
+
+// retire removes the row of the process that had our state file before: it is dead,
+// since we hold the lock.
+func (r *Redis) retire(ctx context.Context, s *session, row string) error {
+	if row != "" && row != r.row {
+		if err := s.conn.HDel(ctx, r.name("proxies"), row).Err(); err != nil {
+			return err
+		}
+	}
+	return r.state.begin(r.storeID(), r.row)
+}
+
+func checkText(check keys.Sum) string {
+	if check == (keys.Sum{}) {
+		return ""
+	}
+	text, _ := check.MarshalText()
+	return string(text)
+}
+
+// check looks at the settings of the server that the promise rests on.
+func (r *Redis) check(ctx context.Context, s *session) error {
+	info, err := s.conn.Info(ctx).Result()
+	if err != nil {
+		return err
+	}
+	r.warn(info)
+	if policy := infoField(info, "maxmemory_policy"); policy != "" && policy != "noeviction" && infoField(info, "maxmemory") != "0" {
+		return &errSetting{fmt.Errorf("the server may evict keys (maxmemory-policy %s): set maxmemory-policy noeviction", policy)}
+	}
+	if infoField(info, "role") == "slave" {
+		return &errSetting{errors.New("the server is a replica, which cannot be written: name the primary, or Sentinels")}
+	}
+	return r.checkFence(info)
+}
+
+// checkFence sees to it that a primary cut off from its replicas stops writing.
+func (r *Redis) checkFence(info string) error {
+	replicas, _ := strconv.Atoi(infoField(info, "connected_slaves"))
+	fenced := infoField(info, "min_slaves_good_slaves") != "" // there only with min-replicas-to-write
+	unfenced := (replicas > 0 || r.o.Server.SentinelPrimary != "") && !fenced
+	if unfenced && !r.o.AllowUnfenced {
+		return &errSetting{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
+			"set min-replicas-to-write 1, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unfenced = unfenced
+	return nil
+}
+
+// warn says, once, what the server may lose.
+func (r *Redis) warn(info string) {
+	aof, saved := infoField(info, "aof_enabled"), infoField(info, "rdb_last_bgsave_status")
+	var text string
+	switch {
+	case aof == "" && saved == "":
+		text = "the server does not say whether it keeps anything on disk"
+	case aof == "0":
+		text = "the server has no append-only file: what it acknowledged is lost when it stops; set appendonly yes"
+	case infoField(info, "maxmemory_policy") == "":
+		text = "the server does not say whether it may evict keys"
+	}
+	r.mu.Lock()
+	news := text != r.warned
+	r.warned = text
+	r.mu.Unlock()
+	if news && text != "" {
+		r.o.Log.Warn(text)
+	}
+}

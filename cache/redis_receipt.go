@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"context"
+	"time"
+
+	"keystile/keys"
+)
+
+const (
+	// receiptInterval is how often the table of proxies is read for a receipt.
+	receiptInterval = 10 * time.Millisecond
+	// replicaTimeout bounds the wait for replicas.
+	replicaTimeout = 400 * time.Millisecond
+)
+
+// receipt waits for the replicas, then for all proxies, and releases the session. Its
+// change is kept, so it never fails: what it could not learn is pending.
+func (r *Redis) receipt(ctx context.Context, s *session, version uint64) keys.Receipt {
+	r.poke()
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.o.ReceiptDeadline)
+	defer cancel()
+	receipt := keys.Receipt{Version: version}
+	receipt.Replicas = r.waitForReplicas(deadline, s)
+	tick := time.NewTicker(receiptInterval)
+	defer tick.Stop()
+	for {
+		fence, err := r.readRows(deadline, s)
+		if err != nil {
+			r.release(s, err)
+			receipt.Pending = r.everybodyUnknown()
+			return receipt
+		}
+		receipt.Pending = append(r.table.pending(version), r.fenced(fence)...)
+		if len(receipt.Pending) == 0 || deadline.Err() != nil {
+			break
+		}
+		if len(r.table.pending(version)) == 0 && time.Until(fence) > r.o.ReceiptDeadline {
+			break // only the fence is left, and it outlasts us
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.Done():
+		case <-ctx.Done(): // nobody waits for the reply
+			r.release(s, nil)
+			return receipt
+		}
+	}
+	r.release(s, nil)
+	return receipt
+}
+
+// waitForReplicas waits until as many replicas as are wanted have what this session
+// wrote.
+func (r *Redis) waitForReplicas(ctx context.Context, s *session) keys.Replicas {
+	want := r.o.WaitReplicas
+	if want == 0 {
+		return keys.Replicas{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	have, err := s.conn.Wait(ctx, want, replicaTimeout).Result()
+	if err != nil {
+		have = 0
+	}
+	return keys.Replicas{Want: want, Have: int(have)}
+}
+
+// readRows reads the table of proxies and returns until when the fence stands.
+func (r *Redis) readRows(ctx context.Context, s *session) (fence time.Time, err error) {
+	// A little beyond the deadline, so that the last reading is one.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commandTimeout)
+	defer cancel()
+	pipe := s.conn.TxPipeline()
+	meta := pipe.HMGet(ctx, r.name("meta"), "store", "run", "run_at")
+	table := pipe.HGetAll(ctx, r.name("proxies"))
+	clock := pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fence, err
+	}
+	values := meta.Val()
+	if store, _ := values[0].(string); store != r.storeID() {
+		return fence, errForeign
+	}
+	run, _ := values[1].(string)
+	r.table.look(run, table.Val())
+	return r.table.fence(runAge(values[2], clock.Val()), r.o.FenceLag), nil
+}
+
+// runAge returns how long ago the present server took over, by its own clock;
+// negative: it is the first.
+func runAge(runAt any, now time.Time) time.Duration {
+	text, _ := runAt.(string)
+	if millis := parseNumber(text); millis != 0 {
+		return max(0, now.Sub(time.UnixMilli(int64(millis))))
+	}
+	return -1
+}
+
+// fenced returns what is pending although every known proxy has applied the change.
+func (r *Redis) fenced(fence time.Time) (pending []keys.Pending) {
+	if !fence.IsZero() {
+		pending = append(pending, keys.Pending{Proxy: "unknown (the server changed)", EffectiveBy: fence})
+	}
+	if r.isUnfenced() {
+		pending = append(pending, keys.Pending{
+			Proxy:       "unknown (the primary is not fenced)",
+			EffectiveBy: roundUp(r.clock().Add(r.o.MaxStaleness + r.o.FenceLag)),
+		})
+	}
+	return pending
+}
+
+// everybodyUnknown is what is pending when the table cannot be read.
+func (r *Redis) everybodyUnknown() []keys.Pending {
+	return []keys.Pending{{
+		Proxy:       "unknown (the table of proxies cannot be read)",
+		EffectiveBy: roundUp(r.clock().Add(r.o.MaxStaleness + r.o.MaxStaleness/100 + r.o.FenceLag)),
+	}}
+}
+
+func (r *Redis) isUnfenced() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unfenced
+}
+
+// Proxies returns the processes that share the store and have not lapsed.
+func (r *Redis) Proxies() []Proxy { return r.table.alive() }

@@ -1,0 +1,279 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"keystile/keys"
+)
+
+// reassertTimeout bounds one re-assertion.
+const reassertTimeout = 4 * commandTimeout
+
+// catchUpRounds bounds how often a snapshot may turn out to be behind: a store that
+// changes faster than it can be read is tried again later.
+const catchUpRounds = 200
+
+// nextSet is a set that is built beside the one that serves.
+type nextSet struct {
+	replica
+	records map[keys.ID]stored
+	version uint64
+}
+
+func (n *nextSet) put(id keys.ID, kept stored, text string) {
+	n.replica.put(id, text)
+	if text == "" {
+		delete(n.records, id)
+	} else {
+		n.records[id] = kept
+	}
+}
+
+// rebuild reads the whole set beside the one that serves, re-asserts the revocations
+// that the store lost, catches up, and swaps.
+func (f *follower) rebuild(ctx context.Context) error {
+	cause := f.resync
+	next, err := f.snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the whole set: %w", err)
+	}
+	if f.loaded {
+		if err := f.reassert(ctx, next); err != nil {
+			return fmt.Errorf("re-asserting revocations: %w", err)
+		}
+	}
+	if err := f.catchUp(ctx, next); err != nil {
+		return err
+	}
+	if err := f.swap(next); err != nil {
+		return err
+	}
+	f.resync, f.loaded = "", true
+	if f.r.o.Events.Resynced != nil {
+		f.r.o.Events.Resynced(cause)
+	}
+	return nil
+}
+
+// snapshot scans all records. It may have some of them in a newer state than its
+// version: catchUp makes it one moment of the store.
+func (f *follower) snapshot(ctx context.Context) (*nextSet, error) {
+	version, err := f.session.conn.HGet(ctx, f.r.name("meta"), "version").Uint64()
+	if err != nil {
+		return nil, err
+	}
+	next := &nextSet{records: make(map[keys.ID]stored), version: version}
+	next.replica.init()
+	err = f.r.scan(ctx, f.session, func(kept stored, text string) { next.put(kept.ID, kept, text) })
+	return next, err
+}
+
+// catchUp applies the log from the set's version on, until the set is the store's.
+func (f *follower) catchUp(ctx context.Context, next *nextSet) error {
+	for range catchUpRounds {
+		answer, err := f.readLog(ctx, next.version)
+		if err != nil {
+			return err
+		}
+		for i := range answer.entries {
+			if err := next.apply(&answer.entries[i]); err != nil {
+				return err
+			}
+		}
+		if next.version == answer.version && len(answer.entries) == 0 {
+			if next.digest != answer.digest {
+				return errors.New("the set that was read has another digest than the store says")
+			}
+			return nil
+		}
+	}
+	return errors.New("the store changes faster than it can be read")
+}
+
+// readLog reads the log without writing a row: this process does not yet judge by
+// what it reads.
+func (f *follower) readLog(ctx context.Context, after uint64) (answer pollAnswer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	pipe := f.session.conn.TxPipeline()
+	meta := pipe.HMGet(ctx, f.r.name("meta"), "version", "digest", "store")
+	log := pipe.XRangeN(ctx, f.r.name("log"), fmt.Sprintf("%d-1", after), "+", pollEntries)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return answer, err
+	}
+	word := func(i int) string { s, _ := meta.Val()[i].(string); return s }
+	if word(2) != f.r.storeID() {
+		return answer, errForeign
+	}
+	answer.version, answer.digest = parseNumber(word(0)), parseNumber(word(1))
+	for _, message := range log.Val() {
+		values := make([]any, 0, 2*len(message.Values))
+		for field, value := range message.Values {
+			values = append(values, field, value)
+		}
+		entry, err := decodeEntry([]any{message.ID, values})
+		if err != nil {
+			return answer, err
+		}
+		answer.entries = append(answer.entries, entry)
+	}
+	return answer, nil
+}
+
+// apply takes an entry into a set that may already have a later state of its record.
+func (n *nextSet) apply(e *logEntry) error {
+	if e.before != n.version {
+		return errors.New("the log does not continue where the set was read")
+	}
+	n.version = e.version
+	switch have := n.records[e.id]; {
+	case e.id == keys.ID{} || have.Version > e.version:
+	case e.text == "":
+		n.put(e.id, stored{}, "")
+	default:
+		kept, err := decodeText(e.id, e.text)
+		if err != nil {
+			return err
+		}
+		n.put(e.id, kept, e.text)
+	}
+	return nil
+}
+
+// swap makes next the set that serves.
+func (f *follower) swap(next *nextSet) error {
+	r := f.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.o.Mirror.Load(next.version, func(yield func(keys.Grant, error) bool) {
+		for _, kept := range next.records {
+			if !yield(kept.Grant(), nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	r.set = next.replica
+	for _, kept := range next.records {
+		r.tell(keys.Change{Version: kept.Version, ID: kept.ID, Grant: kept.Grant()})
+	}
+	return nil
+}
+
+// reassert makes the store forget nothing that this process knows to be revoked:
+// what it knows at a version not below the store's wins where it admits less.
+// Activations and creations are not re-asserted.
+func (f *follower) reassert(ctx context.Context, next *nextSet) error {
+	mirror := f.r.o.Mirror
+	highest := mirror.Version()
+	for id, kept := range next.records {
+		known, present := mirror.Get(id)
+		var err error
+		switch {
+		case !present && kept.Version <= highest:
+			err = f.deleteAgain(ctx, id, highest)
+		case present && kept.Version <= known.Version && narrower(known, kept.Grant()):
+			err = f.narrowAgain(ctx, known)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.countLost(next)
+	return f.raise(ctx, highest)
+}
+
+// narrower reports whether known admits less than kept.
+func narrower(known, kept keys.Grant) bool {
+	return kept.Active && !known.Active || intersection(kept.Digests, known.Digests) != kept.Digests
+}
+
+// intersection returns the digests of kept that known has too, each with the earlier
+// end.
+func intersection(kept, known [2]keys.Digest) [2]keys.Digest {
+	for i, d := range kept {
+		found := keys.Digest{}
+		for _, k := range known {
+			if k.Sum == d.Sum && k.Scheme == d.Scheme && k.Pepper == d.Pepper {
+				found = d
+				if k.Until != 0 && (d.Until == 0 || k.Until < d.Until) {
+					found.Until = k.Until
+				}
+			}
+		}
+		kept[i] = found
+	}
+	return kept
+}
+
+// errNewer says that the store has decided later than what this process knows.
+var errNewer = errors.New("the store's record is newer")
+
+func (f *follower) deleteAgain(ctx context.Context, id keys.ID, highest uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
+	defer cancel()
+	_, s, err := f.r.remove(ctx, id, func(record keys.Record) error {
+		if record.Version > highest {
+			return errNewer
+		}
+		return nil
+	})
+	return f.again(id, "deleted", s, err)
+}
+
+func (f *follower) narrowAgain(ctx context.Context, known keys.Grant) error {
+	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
+	defer cancel()
+	_, s, err := f.r.amend(ctx, known.ID, func(record *keys.Record) error {
+		if record.Version > known.Version {
+			return errNewer
+		}
+		record.Active = record.Active && known.Active
+		record.Digests = intersection(record.Digests, known.Digests)
+		return nil
+	})
+	return f.again(known.ID, "narrowed", s, err)
+}
+
+// again counts and logs a re-assertion; that another process was quicker is no error.
+func (f *follower) again(id keys.ID, what string, s *session, err error) error {
+	if s != nil {
+		f.r.release(s, nil)
+	}
+	if errors.Is(err, errNewer) || errors.Is(err, keys.ErrNotFound) {
+		return nil
+	}
+	if err == nil && s != nil {
+		f.r.o.Log.Error("the store had lost a revocation; it is re-asserted", "key", id.String(), "revocation", what)
+		if f.r.o.Events.Reasserted != nil {
+			f.r.o.Events.Reasserted()
+		}
+	}
+	return err
+}
+
+// countLost counts the keys that the store had, by our knowledge, and lacks.
+func (f *follower) countLost(next *nextSet) {
+	lost := 0
+	for n := range f.r.o.Mirror.table.Load().all() {
+		if _, present := next.records[n.grant.ID]; !present && n.grant.Version > next.version {
+			lost++
+			f.r.o.Log.Error("the store has lost a key", "key", n.grant.ID.String(), "version", n.grant.Version)
+		}
+	}
+	if lost > 0 && f.r.o.Events.Lost != nil {
+		f.r.o.Events.Lost(lost)
+	}
+}
+
+// raise moves the store's version to at least the highest that was seen.
+func (f *follower) raise(ctx context.Context, highest uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	_, err := f.r.call(ctx, f.session, f.r.scripts.raise, nil, highest)
+	return err
+}

@@ -1,0 +1,175 @@
+package cache
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"keystile/keys"
+)
+
+// row is what a process writes about itself with each poll.
+type row struct {
+	applied   uint64        // it judges by this version
+	live      bool          // it may admit requests
+	counter   uint64        // rises with each poll
+	staleness time.Duration // it refuses by itself this long after its last good poll
+	name      string        // for people
+}
+
+func (r row) String() string {
+	return fmt.Sprintf("%d %s %d %d %s", r.applied, digit(r.live), r.counter, r.staleness.Milliseconds(), r.name)
+}
+
+func parseRow(text string) (row, bool) {
+	parts := strings.SplitN(text, " ", 5)
+	if len(parts) != 5 {
+		return row{}, false
+	}
+	staleness, err := strconv.ParseInt(parts[3], 10, 64)
+	return row{
+		applied: parseNumber(parts[0]), live: parts[1] == "1", counter: parseNumber(parts[2]),
+		staleness: time.Duration(staleness) * time.Millisecond, name: parts[4],
+	}, err == nil
+}
+
+// rows is what this process has itself seen of all rows, by its own clock: nobody
+// else's is trusted.
+type rows struct {
+	now func() time.Time
+	own time.Duration // this process's max_staleness: others have about the same
+
+	mu   sync.Mutex
+	seen map[string]*seenRow
+	// watching is when this process began to look, and under which server.
+	watching time.Time
+	run      string
+	takeover time.Time // when it first saw another server
+}
+
+// seenRow is a row and when its counter was last seen to move, under which server.
+type seenRow struct {
+	row
+	moved time.Time
+	run   string
+}
+
+func newRows(own time.Duration, now func() time.Time) *rows {
+	return &rows{now: now, own: own, seen: make(map[string]*seenRow)}
+}
+
+// look takes a reading of the table from the server run.
+func (t *rows) look(run string, texts map[string]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	if t.watching.IsZero() {
+		t.watching, t.run = now, run
+	}
+	if run != t.run {
+		t.run, t.takeover = run, now
+	}
+	for id, text := range texts {
+		r, ok := parseRow(text)
+		if !ok {
+			continue
+		}
+		have := t.seen[id]
+		if have == nil || have.counter != r.counter {
+			t.seen[id] = &seenRow{row: r, moved: now, run: run}
+		}
+	}
+	for id, s := range t.seen {
+		// A row that is gone has left. One that only an earlier server had may be lost:
+		// its process counts until it has lapsed.
+		if _, there := texts[id]; !there && (s.run == run || s.lapsed(now)) {
+			delete(t.seen, id)
+		}
+	}
+}
+
+// lapsed reports whether the row's process refuses by itself: its counter has stood
+// still for its max_staleness and 1 %.
+func (s *seenRow) lapsed(now time.Time) bool { return !now.Before(s.effectiveBy()) }
+
+// effectiveBy is when the row's process refuses by itself at the latest.
+func (s *seenRow) effectiveBy() time.Time {
+	return s.moved.Add(s.staleness + s.staleness/100)
+}
+
+// pending returns the rows that have neither applied version nor lapsed.
+func (t *rows) pending(version uint64) (pending []keys.Pending) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, s := range t.seen {
+		if s.live && s.applied < version && !s.lapsed(now) {
+			pending = append(pending, keys.Pending{Proxy: s.name, EffectiveBy: roundUp(s.effectiveBy())})
+		}
+	}
+	return pending
+}
+
+// fence returns until when a process may admit requests by what a server that was
+// taken over from told it, unknown to us; zero: none. runAge says how long ago, by its
+// own clock, the present server took over (negative: it is the first).
+func (t *rows) fence(runAge, lag time.Duration) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if runAge < 0 {
+		return time.Time{}
+	}
+	now, staleness := t.now(), t.own
+	known := !t.takeover.IsZero() // then we know who was there before
+	for _, s := range t.seen {
+		staleness = max(staleness, s.staleness)
+		known = known && (s.run == t.run || s.lapsed(now))
+	}
+	until := now.Add(staleness + lag + time.Second - runAge)
+	if known || !until.After(now) {
+		return time.Time{}
+	}
+	return roundUp(until)
+}
+
+// alive returns the processes that are there, with their applied versions.
+func (t *rows) alive() (alive []Proxy) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for id, s := range t.seen {
+		if !s.lapsed(now) {
+			alive = append(alive, Proxy{ID: id, Name: s.name, Applied: s.applied, Serving: s.live})
+		}
+	}
+	return alive
+}
+
+// dead returns the ids of rows that have lapsed for long: nobody waits for them, and
+// their process, should it come back, writes its row again.
+func (t *rows) dead() (ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for id, s := range t.seen {
+		if s.lapsed(now.Add(-s.staleness)) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// roundUp rounds to whole milliseconds of UTC, never down.
+func roundUp(t time.Time) time.Time {
+	return t.Add(time.Millisecond - 1).UTC().Truncate(time.Millisecond)
+}
+
+// Proxy is a process that shares the store.
+type Proxy struct {
+	ID      string
+	Name    string
+	Applied uint64 // version it judges by
+	Serving bool   // it may admit requests
+}

@@ -1,0 +1,36 @@
+package cache
+
+import (
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"keystile/cache/redistest"
+	"keystile/keys"
+	"keystile/keys/keystest"
+)
+
+// redisHarness opens stores in the server that start starts for each folder.
+func redisHarness(start func(t testing.TB, dir string) (address string)) keystest.Harness {
+	return keystest.Harness{
+		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
+			r, err := OpenRedis(t.Context(), RedisOptions{
+				Server: RedisServer{Addresses: []string{start(t, dir)}}, Mirror: NewMirror(),
+				PerAccount: o.PerAccount, Now: o.Now,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		},
+		Immediate: true,
+	}
+}
+
+func TestRedisMeetsTheContractOnMiniredis(t *testing.T) {
+	keystest.Run(t, redisHarness(perFolder(func(t testing.TB) string { return miniredis.RunT(t).Addr() })))
+}
+
+func TestRedisMeetsTheContractOnARealServer(t *testing.T) {
+	keystest.Run(t, redisHarness(perFolder(func(t testing.TB) string { return redistest.Start(t, redistest.Options{}).Addr() })))
+}
