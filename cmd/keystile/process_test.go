@@ -191,13 +191,6 @@ func (p *process) stop(t testing.TB) {
 	}
 }
 
-// kill ends the process without a chance to do anything.
-func (p *process) kill(t testing.TB) {
-	t.Helper()
-	p.signal(t, syscall.SIGKILL)
-	p.wait(t)
-}
-
 // output is what a process has written so far, for several readers.
 type output struct {
 	mu    sync.Mutex
