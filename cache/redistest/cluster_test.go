@@ -12,6 +12,11 @@ func TestClusterServesEveryKeyAtOneNodeAndMovesSlots(t *testing.T) {
 	if len(c.Addrs()) != 3 {
 		t.Fatalf("the nodes are %q", c.Addrs())
 	}
+	for _, node := range c.Nodes() {
+		if info := node.Must("CLUSTER", "INFO"); !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+			t.Errorf("%s is not ready: %s", node.Addr(), info)
+		}
+	}
 	owners := map[*Server]int{}
 	for i := range 30 {
 		owners[c.Owner(fmt.Sprint(i))]++

@@ -206,10 +206,16 @@ func (l *link) late(delay time.Duration, changed chan struct{}) bool {
 	return false
 }
 
+// write counts bytes before it writes them: whoever has received some finds them counted.
 func (l *link) write(w way, part []byte, to *net.TCPConn) bool {
+	l.count(w, len(part))
 	n, err := to.Write(part)
-	l.proxy.mu.Lock()
-	l.proxy.delivered[w] += int64(n)
-	l.proxy.mu.Unlock()
+	l.count(w, n-len(part))
 	return err == nil
+}
+
+func (l *link) count(w way, n int) {
+	l.proxy.mu.Lock()
+	defer l.proxy.mu.Unlock()
+	l.proxy.delivered[w] += int64(n)
 }

@@ -2,7 +2,6 @@ package redistest
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +32,6 @@ func newProcess(t testing.TB, args ...string) *process {
 	t.Cleanup(p.cleanUp)
 	return p
 }
-
-// randomPort is anywhere between the ports of well-known services and those of outgoing connections.
-func randomPort() int { return 10_000 + rand.IntN(22_000) }
 
 func (p *process) start() {
 	p.t.Helper()

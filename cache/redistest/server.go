@@ -15,10 +15,10 @@ package redistest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,9 +86,10 @@ func (s *Server) launch(configuration func() string) {
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
-		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(randomPort())); err == nil {
+		port := 10_000 + rand.IntN(22_000)
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			_ = listener.Close()
-			return listener.Addr().(*net.TCPAddr).Port
+			return port
 		}
 	}
 	t.Fatal("no free port was found on the loopback in 100 attempts")

@@ -177,6 +177,9 @@ func TestServerWithTLSAsksForTheClientsCertificate(t *testing.T) {
 	if !strings.HasPrefix(primary.URL(), "rediss://") {
 		t.Errorf("URL is %s", primary.URL())
 	}
+	if message := fails(t, func(tb testing.TB) { StartSentinel(tb, primary) }); !strings.Contains(message, "TLS") {
+		t.Errorf("sentinels for servers with TLS: %q", message)
+	}
 	stranger := primary.Certificates().Config.Clone()
 	stranger.Certificates = nil
 	if err := ping(primary.Addr(), primary.Certificates().Config); err != nil {
