@@ -28,8 +28,7 @@ type exchange struct {
 	body    *requestBody
 	called  time.Time   // when the upstream was called; zero: never
 	wrote   atomic.Bool // the head of the request was written to the upstream
-	// superseded says that the record changed before a second attempt was written.
-	superseded bool
+	barred  Verdict     // why the request could not use the connection it got; Allowed: it could
 
 	upgradedIn atomic.Int64 // bytes from the client after a switch of protocols
 	cause      cause        // how the upstream failed
@@ -66,8 +65,8 @@ func (p *Proxy) end(x *exchange) {
 			abort = false
 		}
 	}
-	if abort || x.out.writeError() != nil {
-		x.verdict = brokenVerdict(x)
+	if abort || x.out.writeError() != nil || x.out.hijacked && x.cutShort() {
+		x.verdict = p.brokenVerdict(x)
 	}
 	abort = abort || x.verdict == ClientGone // or net/http would answer 200 in our place
 	x.cancel(nil)
@@ -98,10 +97,12 @@ func (p *Proxy) reportPanic(x *exchange, panicked any) {
 }
 
 // brokenVerdict says why an exchange was cut short after it was let through.
-func brokenVerdict(x *exchange) Verdict {
+func (p *Proxy) brokenVerdict(x *exchange) Verdict {
 	switch {
 	case x.verdict != Allowed:
 		return x.verdict
+	case errors.Is(context.Cause(x.in.Context()), errRevoked):
+		return p.revokedVerdict(x)
 	case errors.Is(context.Cause(x.in.Context()), errDraining):
 		return ShuttingDown
 	case x.body.refusal() != nil:
@@ -112,6 +113,12 @@ func brokenVerdict(x *exchange) Verdict {
 		return UpstreamUnreachable
 	}
 	return ClientGone
+}
+
+// cutShort reports whether we ended the exchange.
+func (x *exchange) cutShort() bool {
+	cause := context.Cause(x.in.Context())
+	return errors.Is(cause, errRevoked) || errors.Is(cause, errDraining)
 }
 
 // status is the status that metrics and the access log show.

@@ -44,8 +44,12 @@ func (p *Proxy) upstreamFailed(_ http.ResponseWriter, r *http.Request, err error
 	switch {
 	case x.out.hijacked: // the client left before it had read the head of the switch
 		x.verdict = ClientGone
-	case x.superseded || x.flight.ended():
-		p.refuse(x, refusal{verdict: p.supersededVerdict(x)})
+	case x.barred != Allowed:
+		p.refuse(x, refusal{verdict: x.barred, retryAfter: time.Second})
+	case x.flight.ended():
+		p.refuse(x, refusal{verdict: p.revokedVerdict(x)})
+	case errors.Is(context.Cause(r.Context()), errRevoked):
+		p.refuse(x, refusal{verdict: p.revokedVerdict(x), noRetry: x.wrote.Load()})
 	case errors.Is(context.Cause(r.Context()), errDraining):
 		p.refuse(x, refusal{verdict: ShuttingDown, retryAfter: time.Second, noRetry: x.wrote.Load()})
 	case x.body.refusal() != nil:
@@ -57,8 +61,8 @@ func (p *Proxy) upstreamFailed(_ http.ResponseWriter, r *http.Request, err error
 	}
 }
 
-// supersededVerdict says what the change that ended the request made of its key.
-func (p *Proxy) supersededVerdict(x *exchange) Verdict {
+// revokedVerdict says what the change that ended the request made of its key.
+func (p *Proxy) revokedVerdict(x *exchange) Verdict {
 	grant, _ := p.options.Records.Get(x.key)
 	proved := x.flight.proved
 	if !grant.Active && (grant.Digests[0].Sum == proved.Sum || grant.Digests[1].Sum == proved.Sum) {

@@ -20,6 +20,7 @@ const (
 
 var (
 	errSuperseded = errors.New("the key was changed before the request reached the upstream")
+	errRevoked    = errors.New("the key was switched off or deleted while its request was being answered")
 	errDraining   = errors.New("the proxy is shutting down")
 )
 
@@ -109,14 +110,15 @@ func (t *flights) leave(f *flight) {
 	t.count.Add(-1)
 }
 
-// changed ends the waiting flights of id that grant no longer admits.
-func (t *flights) changed(id keys.ID, grant keys.Grant, now time.Time) {
+// changed ends the flights of id that grant no longer admits: those that wait always,
+// those that have started where cut says so.
+func (t *flights) changed(id keys.ID, grant keys.Grant, now time.Time, cut bool) {
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.rows[id] {
-		if !grant.Admits(f.proved, now) {
-			f.end(errSuperseded)
+		if !grant.Admits(f.proved, now) && !f.end(errSuperseded) && cut {
+			f.cancel(errRevoked)
 		}
 	}
 }

@@ -67,20 +67,31 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // gotConn starts the flight, or closes the connection before anything is written to
-// it when a change came first. net/http asks for a second connection when it could
-// write nothing to the first: then the record is read again.
+// it when a change came first. The request may have waited long for its connection,
+// so freshness is read again; and when net/http asks for a second connection, because
+// it could write nothing to the first, so is the record.
 func (p *Proxy) gotConn(x *exchange, info httptrace.GotConnInfo) {
 	p.metrics.attempts.Inc()
+	if x.barred = p.barConn(x); x.barred != Allowed {
+		_ = info.Conn.Close()
+		x.cancel(errSuperseded)
+	}
+}
+
+// barConn returns why the request may not use the connection it got, or Allowed.
+func (p *Proxy) barConn(x *exchange) Verdict {
+	if p.options.Records.Fresh() != nil {
+		return StoreUnreachable
+	}
 	first, ok := x.flight.start()
 	if ok && !first {
 		grant, _ := p.options.Records.Get(x.key)
 		ok = grant.Admits(x.flight.proved, p.options.Now())
-		x.superseded = !ok
 	}
 	if !ok {
-		_ = info.Conn.Close()
-		x.cancel(errSuperseded)
+		return p.revokedVerdict(x)
 	}
+	return Allowed
 }
 
 // modifyResponse prepares an answer for its way to the client.

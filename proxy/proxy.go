@@ -59,6 +59,7 @@ type Options struct {
 	DefaultRate    keys.Rate      // for keys without a rate of their own; zero: none
 	PreserveHost   bool           // forward the client's Host instead of the upstream's
 	WebSocket      bool           // let WebSocket upgrades through
+	CutStreams     bool           // break off answers to a key that is switched off or deleted meanwhile
 
 	MaxBody       int64         // bytes of a request body; 0: 64 MiB
 	BodyProgress  time.Duration // a request body may rest for this long; 0: 30 s
@@ -198,11 +199,12 @@ func (p *Proxy) judgeAgain(grant keys.Grant, secret keys.Secret) Verdict {
 }
 
 // Changed ends the requests of key id that were judged under a record which no
-// longer admits them and that have no upstream connection yet. Call it after the
+// longer admits them and that have no upstream connection yet; with CutStreams, also
+// those that are being answered: their clients see a broken transfer. Call it after the
 // records answer with grant (present false: the key is gone) and before the change
 // counts as applied. It does not wait for the ended requests.
 func (p *Proxy) Changed(id keys.ID, grant keys.Grant, present bool) {
-	p.flights.changed(id, grant, p.options.Now())
+	p.flights.changed(id, grant, p.options.Now(), p.options.CutStreams)
 	if !present {
 		p.limits.forget(id)
 	}

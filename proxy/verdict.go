@@ -79,7 +79,8 @@ func (v Verdict) stranger() bool {
 // status, when the verdict is found.
 func (v Verdict) mayFollowAnyStatus() bool {
 	switch v {
-	case Allowed, BadRequest, BodyTooLarge, InternalError, UpstreamUnreachable, UpstreamTimeout, ShuttingDown:
+	case Allowed, BadRequest, BodyTooLarge, InternalError, UpstreamUnreachable, UpstreamTimeout,
+		ShuttingDown, KeyInactive, BadCredentials: // the last two: the key was revoked meanwhile
 		return true
 	}
 	return false

@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// exhausted is a listener that runs out of descriptors now and then.
+type exhausted struct {
+	net.Listener
+	failures atomic.Int64
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(lines)
+	few := &exhausted{Listener: inner}
+	few.failures.Store(3)
+	server := NewServer(s.proxy, ServerOptions{Log: log.logger()})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(LimitListener(few, 10, true, nil)) }()
+	s.address = inner.Addr().String()
+	if res, _ := s.dial(t).send(s.request("GET /a HTTP/1.1")).answer("GET"); res.StatusCode != 200 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	_ = server.Close()
+	receive(t, "serving ends", served)
+	if text := log.text(); strings.Count(text, `"level":"ERROR"`) != 3 || !strings.Contains(text, "too many open files") {
+		t.Errorf("logged: %s", text)
+	}
+}
+
+func TestFloodBeyondTheLimitIsBounded(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused atomic.Int64
+	limited := LimitListener(inner, 1, true, func() { refused.Add(1) })
+	accepted := make(chan net.Conn, 1000)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := limited.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	var clients []net.Conn
+	for range 300 {
+		conn, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, conn)
+	}
+	eventually(t, "all beyond the first are refused", func() bool { return refused.Load() == 299 })
+	if open := limited.(*limitListener).open.Load(); open > 1+reservedFiles/2 {
+		t.Errorf("%d connections were open at a time", open)
+	}
+	first := <-accepted
+	for _, conn := range clients[1:] {
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
+	_ = first.Close()
+	_ = first.Close() // counts once
+	eventually(t, "all are counted as closed", func() bool { return limited.(*limitListener).open.Load() == 0 })
+	_ = clients[0].Close()
+	_ = limited.Close()
+	<-ended
+}
+
+func TestClosingTheListenerEndsConnectionsThatNeverSentAByte(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(with *settings) { with.limit = 10 })
+	silent, busy := s.dial(t), s.dial(t)
+	busy.send(s.request("GET /a HTTP/1.1")).answer("GET")
+	if err := s.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	silent.ended()
+	busy.ended()
+}
+
+func TestMaxConnectionsFollowsTheLimitOfOpenFiles(t *testing.T) {
+	t.Parallel()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	want := max(16, (int(min(limit.Cur, 1<<30))-200)/2)
+	if got := MaxConnections(); got != want {
+		t.Errorf("%d, not %d", got, want)
+	}
+}
