@@ -118,7 +118,7 @@ func (t *flights) changed(id keys.ID, grant keys.Grant, now time.Time, cut bool)
 	defer s.mu.Unlock()
 	for f := range s.rows[id] {
 		if !grant.Admits(f.proved, now) && !f.end(errSuperseded) && cut {
-			_ = 0
+			f.cancel(errRevoked)
 		}
 	}
 }
