@@ -88,9 +88,9 @@ func start(t testing.TB, c command) *process {
 	p := &process{cmd: exec.Command(exe, c.args...), folder: c.folder, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
 	p.cmd.Args[0] = "keystile"
 	p.cmd.Dir = c.folder
-	p.cmd.Env = append(environment(), c.env...)
+	p.cmd.Env = append(environment(), "TMPDIR="+t.TempDir()) // what is killed does not clean up
+	p.cmd.Env = append(append(p.cmd.Env, c.env...), parentPipe+"=3", "GORACE=atexit_sleep_ms=0")
 	p.cmd.ExtraFiles = []*os.File{alive}
-	p.cmd.Env = append(p.cmd.Env, parentPipe+"=3", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
