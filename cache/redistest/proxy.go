@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -54,7 +55,7 @@ type Proxy struct {
 	running sync.WaitGroup
 
 	mu        sync.Mutex
-	listener  net.Listener // nil while refusing
+	listener  *net.TCPListener // nil while refusing
 	target    string
 	mode      Mode
 	delay     time.Duration
@@ -110,7 +111,7 @@ func (p *Proxy) set(mode Mode, delay time.Duration) {
 		}
 	}
 	if mode == Cut && p.listener != nil {
-		_ = p.listener.Close()
+		refuse(p.listener)
 		p.listener = nil
 	}
 	if mode != Cut && p.listener == nil {
@@ -173,9 +174,18 @@ func (p *Proxy) listen() error {
 	if err != nil {
 		return err
 	}
-	p.listener = listener
+	p.listener = listener.(*net.TCPListener)
 	p.running.Go(func() { p.accept(listener) })
 	return nil
+}
+
+// refuse closes a listener. A process that is being started holds copies of all our sockets for a moment, in which a
+// closed listener would still accept connections: so it is shut down before.
+func refuse(listener *net.TCPListener) {
+	if raw, err := listener.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
+	_ = listener.Close()
 }
 
 func (p *Proxy) accept(listener net.Listener) {
@@ -197,7 +207,7 @@ func (p *Proxy) close() {
 	p.mu.Lock()
 	p.closed = true
 	if p.listener != nil { // another goroutine has changed the mode since
-		_ = p.listener.Close()
+		refuse(p.listener)
 	}
 	for l := range p.links {
 		l.cut()

@@ -114,6 +114,24 @@ func TestConnectionThatArrivesAsConnectionsAreCutIsResetToo(t *testing.T) {
 	c.isCut()
 }
 
+func TestNewConnectionsAreRefusedWhileAnotherProcessHoldsTheSocket(t *testing.T) {
+	t.Parallel()
+	_, p, _ := connected(t)
+	held, err := p.listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Close() }()
+	p.SetMode(Cut)
+	if _, err := net.Dial("tcp", p.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a new connection: %v, want refused", err)
+	}
+	p.SetMode(Pass)
+	again := dial(t, p.Addr())
+	again.send("PING")
+	again.hears("+PONG")
+}
+
 func TestDisconnectResetsConnectionsAndAcceptsNewOnes(t *testing.T) {
 	t.Parallel()
 	_, p, c := connected(t)
