@@ -81,12 +81,17 @@ func (m *Mirror) Current(grant keys.Grant) bool {
 func (m *Mirror) Fresh() error { return m.fresh.check() }
 
 // Apply takes one change, unless its version is not higher than all before: then
-// the Mirror has it already and nothing happens. When Apply returns, Get answers
+// the Mirror has it already and nothing happens. A change without an id only moves
+// the version. When Apply returns, Get answers
 // by the change and every observer has been told.
 func (m *Mirror) Apply(change keys.Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if change.Version <= m.version.Load() || change.ID == (keys.ID{}) {
+	if change.Version <= m.version.Load() {
+		return
+	}
+	if change.ID == (keys.ID{}) {
+		m.version.Store(change.Version)
 		return
 	}
 	if change.Deleted {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -209,20 +210,23 @@ func (r *Redis) tryRemove(ctx context.Context, id keys.ID, check func(keys.Recor
 	return parseNumber(answer[1]), s, nil
 }
 
+// touchPart is how many last uses are sent at a time.
+const touchPart = 1000
+
 // Touch keeps when keys were last used, to the millisecond. See [keys.Store].
 func (r *Redis) Touch(ctx context.Context, used map[keys.ID]time.Time) error {
-	if len(used) == 0 {
-		return r.alive(ctx)
-	}
-	args := make([]any, 0, 2*len(used))
+	pairs := make([]any, 0, 2*len(used))
 	for id, at := range used {
-		args = append(args, string(id[:]), at.UnixMilli())
+		pairs = append(pairs, string(id[:]), at.UnixMilli())
 	}
-	_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, []string{r.name("used")}, args...)
-	if err == nil {
+	for part := range slices.Chunk(pairs, 2*touchPart) {
+		_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, []string{r.name("used")}, part...)
+		if err != nil {
+			return err
+		}
 		r.release(s, nil)
 	}
-	return err
+	return r.alive(ctx)
 }
 
 // now is the time that records carry, to the millisecond.

@@ -18,6 +18,9 @@ const (
 	rowsInterval = time.Second
 	// pollEntries is how many entries a poll takes at most.
 	pollEntries = 512
+	// stepTimeout bounds connecting, checking and polling together. It is well below
+	// pauseAfter, so that a server that is dead, slow or half open makes no request wait.
+	stepTimeout = 500 * time.Millisecond
 )
 
 // ResyncCause says why the whole set was read again.
@@ -47,6 +50,7 @@ type follower struct {
 	asked    time.Time   // when we last asked for all rows
 	checked  time.Time   // when the server was last checked
 	troubled bool        // the last poll failed, and was logged
+	foreign  bool        // ... because the server holds another store
 	first    sync.Once   // the Mirror was proved fresh
 }
 
@@ -110,30 +114,33 @@ func (f *follower) step(ctx context.Context) (again bool) {
 
 // note logs the first failure of a row of them, and the end of it.
 func (f *follower) note(err error) {
+	foreign := errors.Is(err, errForeign)
+	if foreign && !f.foreign && f.r.o.Events.RolledBack != nil {
+		f.r.o.Events.RolledBack()
+	}
 	switch {
-	case err != nil && !f.troubled:
+	case err != nil && (!f.troubled || foreign && !f.foreign):
 		f.r.o.Log.Error("store_unreachable: the store cannot be followed; the records in memory serve until they are max_staleness old",
 			"error", err, "max_staleness", f.r.o.MaxStaleness.String())
-		if errors.Is(err, errForeign) && f.r.o.Events.RolledBack != nil {
-			f.r.o.Events.RolledBack()
-		}
 	case err == nil && f.troubled:
 		f.r.o.Log.Info("the store is followed again")
 	}
-	f.troubled = err != nil
+	f.troubled, f.foreign = err != nil, foreign
 }
 
 func (f *follower) try(ctx context.Context, sent time.Time) (again bool, err error) {
-	if err := f.prepare(ctx); err != nil {
+	short, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := f.prepare(short); err != nil {
 		return false, err
 	}
 	if f.resync != "" {
 		if err := f.rebuild(ctx); err != nil {
 			return false, err
 		}
-		sent = f.r.clock()
+		return true, nil
 	}
-	answer, err := f.poll(ctx)
+	answer, err := f.poll(short)
 	if err != nil {
 		return false, err
 	}
@@ -158,11 +165,22 @@ func (f *follower) prepare(ctx context.Context) error {
 		}
 	}
 	if now := f.r.clock(); elapsed(f.checked, now) >= checkInterval {
-		if err := f.r.check(ctx, f.session); err != nil {
-			return err
-		}
 		f.checked = now
+		return f.check(ctx)
 	}
+	return nil
+}
+
+// check looks at the server's settings. Before the first set is loaded, a bad one keeps
+// it from being loaded; later it is only reported: refusing valid keys would mend
+// nothing.
+func (f *follower) check(ctx context.Context) error {
+	err := f.r.check(ctx, f.session)
+	var setting *errSetting
+	if !f.loaded || !errors.As(err, &setting) {
+		return err
+	}
+	f.r.o.Log.Error("the server's settings are no longer what the promise rests on", "error", err)
 	return nil
 }
 
@@ -198,7 +216,7 @@ func (f *follower) poll(ctx context.Context) (pollAnswer, error) {
 // bury removes rows that lapsed long ago.
 func (f *follower) bury(ctx context.Context) {
 	if dead := f.r.table.dead(); len(dead) > 0 {
-		_ = f.session.conn.HDel(ctx, f.r.name("proxies"), dead...).Err() // the next second tries again
+		_, _ = f.r.call(ctx, f.session, f.r.scripts.bury, nil, dead...) // the next second tries again
 	}
 }
 

@@ -66,7 +66,14 @@ func (f *follower) snapshot(ctx context.Context) (*nextSet, error) {
 	}
 	next := &nextSet{records: make(map[keys.ID]stored), version: version}
 	next.replica.init()
-	err = f.r.scan(ctx, f.session, func(kept stored, text string) { next.put(kept.ID, kept, text) })
+	page := f.r.clock()
+	err = f.r.scan(ctx, f.session, func(kept stored, text string) {
+		next.put(kept.ID, kept, text)
+		if now := f.r.clock(); elapsed(page, now) >= pollInterval {
+			f.r.o.Mirror.fresh.completed(page) // we are not stopped: the old set serves until it lapses
+			page = now
+		}
+	})
 	return next, err
 }
 

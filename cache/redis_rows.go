@@ -147,18 +147,18 @@ func (t *rows) alive() (alive []Proxy) {
 	return alive
 }
 
-// dead returns the ids of rows that have lapsed for long: nobody waits for them, and
-// their process, should it come back, writes its row again.
-func (t *rows) dead() (ids []string) {
+// dead returns the rows that have lapsed for long, as id and text in turn: nobody
+// waits for them, and their process, should it come back, writes its row again.
+func (t *rows) dead() (pairs []any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
 	for id, s := range t.seen {
 		if s.lapsed(now.Add(-s.staleness)) {
-			ids = append(ids, id)
+			pairs = append(pairs, id, s.row.String())
 		}
 	}
-	return ids
+	return pairs
 }
 
 // roundUp rounds to whole milliseconds of UTC, never down.

@@ -28,7 +28,7 @@ const (
 var luaFiles embed.FS
 
 // scripts are the scripts of the protocol, each with the prelude they share.
-type scripts struct{ found, create, update, delete, touch, poll, raise *redis.Script }
+type scripts struct{ found, create, update, delete, touch, poll, raise, bury *redis.Script }
 
 func loadScripts() scripts {
 	load := func(name string) *redis.Script {
@@ -39,7 +39,10 @@ func loadScripts() scripts {
 		}
 		return redis.NewScript(string(prelude) + "\n" + string(body))
 	}
-	return scripts{load("found"), load("create"), load("update"), load("delete"), load("touch"), load("poll"), load("raise")}
+	return scripts{
+		found: load("found"), create: load("create"), update: load("update"), delete: load("delete"),
+		touch: load("touch"), poll: load("poll"), raise: load("raise"), bury: load("bury"),
+	}
 }
 
 // session is one connection to one server, of which it knows the run_id: scripts are
