@@ -79,7 +79,6 @@ func TestMirrorTakesOnlyHigherVersions(t *testing.T) {
 	m.Apply(keys.Change{Version: 5, ID: a, Deleted: true})
 	m.Apply(set(a, 4))
 	m.Apply(set(b, 2))
-	m.Apply(keys.Change{Version: 9, Deleted: true}) // no key at all
 	if g, _ := m.Get(a); g.Version != 5 || m.Len() != 1 || m.Version() != 5 || len(*told) != 0 {
 		t.Errorf("an old change was taken: %v, %d keys, version %d, told %v", g, m.Len(), m.Version(), *told)
 	}
@@ -88,6 +87,10 @@ func TestMirrorTakesOnlyHigherVersions(t *testing.T) {
 	m.Apply(set(b, 6))
 	if _, ok := m.Get(b); ok {
 		t.Error("a deleted key came back by an old change")
+	}
+	m.Apply(keys.Change{Version: 9})
+	if m.Version() != 9 || m.Len() != 1 || len(*told) != 2 {
+		t.Errorf("a change without a key does more than move the version: %d, %d keys, told %v", m.Version(), m.Len(), *told)
 	}
 }
 
