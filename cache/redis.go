@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"keystile/keys"
 )
@@ -208,12 +206,7 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(found, byBirth)
-	list := make([]keys.Record, len(found))
-	for i := range found {
-		list[i] = found[i].Record
-	}
-	return list, nil
+	return inOrder(found), nil
 }
 
 // recordsOf reads the names of an account, then its records: a key deleted between is
@@ -378,39 +371,4 @@ func decodeField(field, text string) (stored, error) {
 	}
 	copy(id[:], field)
 	return decodeText(id, text)
-}
-
-// newClient returns a client that never waits long: a server that is dead must not
-// make anybody wait. Commands are not sent twice: that is for those who know whether
-// they may be.
-func newClient(s RedisServer) redis.UniversalClient {
-	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: s.Addresses, IsClusterMode: s.Cluster, MasterName: s.SentinelPrimary,
-		SentinelUsername: s.SentinelUser, SentinelPassword: s.SentinelPassword,
-		Username: s.User, Password: s.Password, DB: s.Database, TLSConfig: s.TLS,
-		DialTimeout: pollTimeout, ReadTimeout: commandTimeout, WriteTimeout: commandTimeout,
-		PoolTimeout: commandTimeout, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
-		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-}
-
-// isNetwork reports whether err leaves it open what the server did: everything but an
-// answer of the server.
-func isNetwork(err error) bool {
-	var answered redis.Error
-	return err != nil && !errors.As(err, &answered)
-}
-
-// moved reports whether the server says that it is not the one to ask (any more).
-func moved(err error) bool {
-	var answered redis.Error
-	if !errors.As(err, &answered) {
-		return false
-	}
-	for _, prefix := range []string{"MOVED ", "ASK ", "READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "NOREPLICAS "} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
-		}
-	}
-	return false
 }
