@@ -1,6 +1,6 @@
 // Package admin is the management side of Keystile on its own listener: the API
-// under /api/v1 that creates, lists, reads, renames, switches and deletes keys, its
-// description at /api/v1/openapi.json, and /healthz, /readyz and /metrics.
+// under /api/v1 that creates, lists, reads, renames, switches and deletes keys and
+// lists the processes that share the store, its description at /api/v1/openapi.json, and /healthz, /readyz and /metrics.
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the
@@ -46,6 +46,8 @@ type Options struct {
 	// Ready returns nil when the process can serve, else the reason shown by /readyz.
 	// It must not ask the upstream. Nil: always ready.
 	Ready func() error
+	// Proxies returns the processes that share the store; nil: the list is empty.
+	Proxies func() []Proxy
 	// Gatherer is what /metrics shows; nil: there is no /metrics.
 	Gatherer prometheus.Gatherer
 	// Registerer takes the metrics of this package; nil: they are not registered.
@@ -67,6 +69,7 @@ type Admin struct {
 	token    Token
 	hosts    map[string]bool
 	ready    func() error
+	proxies  func() []Proxy
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *metrics
@@ -80,11 +83,14 @@ func New(o Options) *Admin {
 	a := &Admin{
 		store: o.Store, peppers: o.Peppers, limit: o.PerAccount,
 		token: o.Token, hosts: hostSet(o.Hosts),
-		ready: o.Ready, log: o.Log, now: o.Now,
+		ready: o.Ready, proxies: o.Proxies, log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), router: chi.NewRouter(),
 	}
 	if a.ready == nil {
 		a.ready = func() error { return nil }
+	}
+	if a.proxies == nil {
+		a.proxies = func() []Proxy { return nil }
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

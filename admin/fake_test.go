@@ -34,6 +34,7 @@ type fakeStore struct {
 	operations map[string]fakeOperation
 	version    uint64
 	pending    []keys.Pending
+	replicas   keys.Replicas
 	err        error // returned by every call
 	panic      any   // thrown by every call
 }
@@ -134,7 +135,7 @@ func (s *fakeStore) Create(_ context.Context, d keys.Draft) (keys.Created, error
 }
 
 func (s *fakeStore) receipt(version uint64) keys.Receipt {
-	return keys.Receipt{Version: version, Pending: s.pending}
+	return keys.Receipt{Version: version, Pending: s.pending, Replicas: s.replicas}
 }
 
 func (s *fakeStore) Update(_ context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, keys.Receipt, error) {

@@ -200,6 +200,31 @@ func TestReceiptNamesProxiesThatHaveNotConfirmed(t *testing.T) {
 	}
 }
 
+func TestReceiptWithTooFewReplicasIsNotEverywhere(t *testing.T) {
+	for _, test := range []struct {
+		replicas keys.Replicas
+		pending  []keys.Pending
+		want     string
+	}{
+		{keys.Replicas{Want: 2, Have: 1}, nil, `"replicas":{"want":2,"have":1}}`},
+		{keys.Replicas{Want: 2}, []keys.Pending{{Proxy: "p1", EffectiveBy: testTime}}, `"pending":[{"proxy":"p1","effective_by":"2026-03-04T12:06:07.009Z"}],"replicas":{"want":2,"have":0}}`},
+		{keys.Replicas{Want: 2, Have: 2}, nil, `"effective":"everywhere"}`},
+		{keys.Replicas{Want: 1, Have: 2}, nil, `"effective":"everywhere"}`},
+	} {
+		b := newBench(t)
+		b.store.replicas, b.store.pending = test.replicas, test.pending
+		made := b.send("POST", "/api/v1/keys", "").wants(t, 201, "")
+		path := "/api/v1/keys/" + made.member("key")
+		changed := b.send("PATCH", path, `{"active":false}`).wants(t, 200, "")
+		deleted := b.send("DELETE", path, "").wants(t, 200, "")
+		for _, r := range []reply{made, changed, deleted} {
+			if !strings.HasSuffix(strings.TrimSpace(r.text), test.want) {
+				t.Errorf("%+v: got %s, want %s", test.replicas, r.text, test.want)
+			}
+		}
+	}
+}
+
 func TestLastUseIsShownAndChangesNoETag(t *testing.T) {
 	b := newBench(t)
 	key, _ := b.create("")

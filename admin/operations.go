@@ -49,6 +49,7 @@ func (a *Admin) operations(r chi.Router, version string) {
 	register(a, api, http.MethodGet, "/keys/{key}", getOperation, a.getKey)
 	register(a, api, http.MethodPatch, "/keys/{key}", patchOperation, a.patchKey)
 	register(a, api, http.MethodDelete, "/keys/{key}", deleteOperation, a.deleteKey)
+	register(a, api, http.MethodGet, "/proxies", proxiesOperation, a.listProxies)
 	a.describe(api)
 }
 
@@ -100,6 +101,10 @@ var (
 	deleteOperation = description{
 		"delete-key", "Delete a key", "Deletes a key for ever; its id is never used again. The reply tells how far the deletion has reached.",
 		[]kind{keyNotFound, versionMismatch, storeDown},
+	}
+	proxiesOperation = description{
+		"list-proxies", "List proxies", "The processes that share the store, as this one knows them: alive, by what version each judges requests. It may be a second behind; one that stopped stays until it refuses requests by itself.",
+		nil,
 	}
 	describeOperation = description{"describe", "Describe the API", "This document, in OpenAPI 3.1.", nil}
 )

@@ -49,10 +49,17 @@ func recordOf(r *keys.Record) Record {
 	return shown
 }
 
-// Receipt says how far a change has reached: one of the two is set.
+// Receipt says how far a change has reached: Effective is set, or what is missing.
 type Receipt struct {
 	Effective string    `json:"effective,omitempty" enum:"everywhere" doc:"No proxy starts another request under the old record."`
 	Pending   []Pending `json:"pending,omitempty" nullable:"false" doc:"The proxies that have not confirmed the change."`
+	Replicas  *Replicas `json:"replicas,omitempty" doc:"Present when fewer replicas of the store's server than are wanted have confirmed the change: should that server fail now, the change may be lost."`
+}
+
+// Replicas counts replicas of the store's server.
+type Replicas struct {
+	Want int `json:"want" doc:"How many are to have a change before it counts as effective everywhere."`
+	Have int `json:"have" doc:"How many have confirmed this one."`
 }
 
 // Pending is a proxy that has not confirmed a change.
@@ -62,10 +69,13 @@ type Pending struct {
 }
 
 func receiptOf(r keys.Receipt) Receipt {
-	if len(r.Pending) == 0 {
+	if r.Everywhere() {
 		return Receipt{Effective: "everywhere"}
 	}
 	var receipt Receipt
+	if r.Replicas.Have < r.Replicas.Want {
+		receipt.Replicas = &Replicas{r.Replicas.Want, r.Replicas.Have}
+	}
 	for _, p := range r.Pending {
 		// Rounded up, because the time is a promise.
 		by := p.EffectiveBy.Add(time.Millisecond - time.Nanosecond)
