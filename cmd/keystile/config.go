@@ -31,6 +31,7 @@ type proxyConfig struct {
 	WebSocket      bool           `yaml:"websocket" doc:"Let clients upgrade a connection to WebSocket. No other upgrade is ever forwarded."`
 	MaxBody        size           `yaml:"max_body" min:"0" doc:"Largest request body in bytes, or with a unit: 65536, 512KiB, 64MiB, 2GiB. A larger one gets 413. 0: no limit."`
 	MaxConnections int            `yaml:"max_connections" min:"0" doc:"Client connections that may be open at once; one more gets 503. 0: half of what the limit on open files leaves, (limit - 200) / 2."`
+	CutStreams     bool           `yaml:"cut_streams" doc:"Cut the open streams of a key that was switched off or deleted, within one second; the client sees a broken transfer. false: they may end by themselves."`
 	AccessLog      bool           `yaml:"access_log" doc:"Write one line for each request: key, verdict, status, bytes, times, request id."`
 	DrainTimeout   time.Duration  `yaml:"drain_timeout" min:"0s" doc:"How long open requests may go on after SIGTERM before they are cut. 0s: cut at once."`
 	Timeouts       clientTimeouts `yaml:"timeouts" doc:"How long a client may keep Keystile waiting. There is no limit on a whole request: a stream may last for hours."`
@@ -82,24 +83,13 @@ type keysConfig struct {
 }
 
 type storeConfig struct {
-	Driver string      `yaml:"driver" enum:"bolt,redis" doc:"bolt: one file, for one machine. redis: for many machines; not available in this version yet."`
+	Driver string      `yaml:"driver" enum:"bolt,redis" doc:"bolt: one file, for one process. redis: a server that several Keystile processes share."`
 	Bolt   boltConfig  `yaml:"bolt" doc:"Options of the driver bolt."`
 	Redis  redisConfig `yaml:"redis" doc:"Options of the driver redis."`
 }
 
 type boltConfig struct {
 	Path string `yaml:"path" is:"required" doc:"File of the store, made when missing. A relative path counts from the working directory."`
-}
-
-type redisConfig struct {
-	URL             string        `yaml:"url" is:"redis_url" doc:"Where Redis or Valkey answers: redis://host:port/database, or rediss:// for TLS. Without a password: that one is read from password_file."`
-	Prefix          string        `yaml:"prefix" is:"redis_prefix" doc:"What the names of all entries begin with. The braces keep them on one node of a cluster."`
-	PasswordFile    string        `yaml:"password_file" doc:"File with the password for Redis. Empty: none."`
-	MaxStaleness    time.Duration `yaml:"max_staleness" min:"1s" doc:"How long a proxy that cannot reach the store goes on with the records it holds, before it answers 503."`
-	WaitReplicas    int           `yaml:"wait_replicas" min:"0" doc:"Replicas that must confirm a change before it counts as kept. 0: none."`
-	ReceiptDeadline time.Duration `yaml:"receipt_deadline" min:"1ms" doc:"How long a change waits until every proxy has applied it, before the reply names those that are pending."`
-	AllowUnfenced   bool          `yaml:"allow_unfenced" doc:"Start even when a replicated primary has no min-replicas-to-write; changes are then never reported as effective everywhere."`
-	FenceLag        time.Duration `yaml:"fence_lag" min:"0s" doc:"How long after a failover an old primary may still take writes: at least min-replicas-max-lag of Redis."`
 }
 
 type logConfig struct {
@@ -116,10 +106,7 @@ func defaultConfig() config {
 		Store: storeConfig{
 			Driver: "bolt",
 			Bolt:   boltConfig{Path: "data/keystile.db"},
-			Redis: redisConfig{
-				URL: "redis://127.0.0.1:6379/0", Prefix: "{keystile}",
-				MaxStaleness: 30 * time.Second, ReceiptDeadline: 2 * time.Second, FenceLag: 10 * time.Second,
-			},
+			Redis:  defaultRedis(),
 		},
 		Log: logConfig{Level: "info", Format: "auto"},
 	}
@@ -138,7 +125,7 @@ func defaultProxy() proxyConfig {
 		},
 		Engine: "auto", TrustedProxies: []string{},
 		KeyHeader: "X-Key", SecretHeader: "X-Secret", IgnoreCarriers: []string{},
-		MaxBody: 64 << 20, AccessLog: true, DrainTimeout: 10 * time.Second,
+		MaxBody: 64 << 20, CutStreams: true, AccessLog: true, DrainTimeout: 10 * time.Second,
 		Timeouts: clientTimeouts{
 			RequestHeaders: 5 * time.Second, Idle: 60 * time.Second,
 			BodyProgress: 30 * time.Second, WriteProgress: 30 * time.Second,

@@ -92,14 +92,16 @@ func joinOr(words []string) string {
 // textRules are the checks that the tag is names.
 func textRules() map[string]func(string) error {
 	return map[string]func(string) error{
-		"address":      checkAddress,
-		"header":       checkCredentialHeader,
-		"host":         checkHost,
-		"http_url":     checkHTTPURL,
-		"prefix":       func(text string) error { _, err := parsePrefix(text); return err },
-		"redis_prefix": checkRedisPrefix,
-		"redis_url":    checkRedisURL,
-		"required":     checkRequired,
+		"address":       checkAddress,
+		"header":        checkCredentialHeader,
+		"host":          checkHost,
+		"http_url":      checkHTTPURL,
+		"optional_host": checkOptionalHost,
+		"prefix":        func(text string) error { _, err := parsePrefix(text); return err },
+		"redis_prefix":  checkRedisPrefix,
+		"redis_server":  checkRedisServer,
+		"redis_url":     checkRedisURL,
+		"required":      checkRequired,
 	}
 }
 
@@ -201,28 +203,6 @@ func checkAuthority(u *url.URL, text, passwordAdvice string) error {
 	return nil
 }
 
-func checkRedisURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Opaque != "" {
-		return fmt.Errorf("expected a URL such as redis://127.0.0.1:6379/0, got %s", shown(text))
-	}
-	if err := checkAuthority(u, text, "put the password into a file and name it in store.redis.password_file"); err != nil {
-		return err
-	}
-	if database := strings.TrimPrefix(u.Path, "/"); database != "" && !isPort(database) {
-		return fmt.Errorf("expected the number of a database after the address, got %s", shown(text))
-	}
-	return nil
-}
-
-func checkRedisPrefix(text string) error {
-	open := strings.IndexByte(text, '{')
-	if open < 0 || strings.IndexByte(text[open:], '}') < 2 {
-		return fmt.Errorf("expected a name with a part in braces such as \"{keystile}\", got %s", shown(text))
-	}
-	return nil
-}
-
 // crossProblems are those of options that must fit together.
 func (c config) crossProblems() []problem {
 	var list []problem
@@ -240,8 +220,7 @@ func (c config) crossProblems() []problem {
 	add(ignoresAll(p.IgnoreCarriers), "proxy.ignore_carriers", "", "must leave at least one way of sending credentials")
 	add(sameAddress(p.Listen, c.Admin.Listen), "admin.listen", "proxy.listen", "must differ from proxy.listen")
 	add(c.callsItself(), "proxy.upstream.url", "proxy.listen", "is the address of proxy.listen: Keystile would call itself without end")
-	add(c.Store.Driver == "redis", "store.driver", "", "redis is not available in this version yet; use bolt")
-	return list
+	return append(list, c.Store.Redis.problems()...)
 }
 
 func ignoresAll(carriers []string) bool {
@@ -297,6 +276,8 @@ func (c config) cautions() []string {
 	all := slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Bits() == 0 })
 	add(all, "proxy.trusted_proxies: every address is trusted, so clients can choose the address that is logged for them")
 	add(c.Proxy.DefaultRate.Burst > 0 && c.Proxy.DefaultRate.PerSecond == 0, "proxy.default_rate: burst without per_second limits nothing")
+	add(c.Store.Driver == "redis" && c.Store.Redis.readable(), "store.redis.url: without TLS (rediss://) the password and the records cross the "+
+		"network readable, and whoever is in between can change them; keep it on a private network")
 	add(c.Proxy.Upstream.CAFile != "" && !strings.HasPrefix(c.Proxy.Upstream.URL, "https:"), "proxy.upstream.ca_file: has no use with an http URL")
 	return list
 }

@@ -90,38 +90,6 @@ func TestSuggestionIsOnlyMadeWhenItWouldWork(t *testing.T) {
 	}
 }
 
-func TestRedisURLs(t *testing.T) {
-	checkRule(t, "redis_url", []ruleCase{
-		{"redis://127.0.0.1:6379/0", ""},
-		{"rediss://redis.example.com", ""},
-		{"redis://redis:6379/", ""},
-		{"redis://redis:6379/15", ""},
-		{"", "expected a URL such as redis://"},
-		{"redis:6379", "expected a URL such as redis://"},
-		{"127.0.0.1:6379", "expected a URL such as redis://"},
-		{"http://127.0.0.1:6379", "expected a URL such as redis://"},
-		{"redis://:password@127.0.0.1:6379/0", "store.redis.password_file"},
-		{"redis://user:password@127.0.0.1", "store.redis.password_file"},
-		{"redis://127.0.0.1?password=x", "must not contain a query"},
-		{"redis:///0", "expected a host"},
-		{"redis://127.0.0.1/first", "expected the number of a database"},
-		{"redis://127.0.0.1/0/1", "expected the number of a database"},
-	})
-}
-
-func TestRedisPrefixKeepsAHashTag(t *testing.T) {
-	checkRule(t, "redis_prefix", []ruleCase{
-		{"{keystile}", ""},
-		{"prod:{keystile}:", ""},
-		{"{a}{b}", ""},
-		{"", "part in braces"},
-		{"keystile", "part in braces"},
-		{"{}", "part in braces"},
-		{"}a{", "part in braces"},
-		{"{keystile", "part in braces"},
-	})
-}
-
 func TestTrustedProxies(t *testing.T) {
 	checkRule(t, "prefix", []ruleCase{
 		{"10.0.0.0/8", ""},
@@ -211,7 +179,6 @@ func TestOptionsThatMustFitTogether(t *testing.T) {
 		}, "proxy.upstream.url"},
 		"another machine's port":   {func(c *config) { c.Proxy.Upstream.URL = "http://192.0.2.1:8080" }, ""},
 		"another address' port":    {func(c *config) { c.Proxy.Listen, c.Proxy.Upstream.URL = "192.0.2.1:80", "http://127.0.0.1:80" }, ""},
-		"a store for later":        {func(c *config) { c.Store.Driver = "redis" }, "store.driver"},
 		"an unlimited body":        {func(c *config) { c.Proxy.MaxBody = 0 }, ""},
 		"draining at once":         {func(c *config) { c.Proxy.DrainTimeout = 0 }, ""},
 		"no keys at all":           {func(c *config) { c.Keys.PerAccount = 0 }, "keys.per_account"},
@@ -237,7 +204,7 @@ func TestOptionsThatMustFitTogether(t *testing.T) {
 func TestEveryTimeoutIsPositive(t *testing.T) {
 	c := defaultConfig()
 	for _, o := range options(&c) {
-		if _, isDuration := o.value.Interface().(time.Duration); !isDuration || o.path == "proxy.drain_timeout" || o.path == "store.redis.fence_lag" {
+		if _, isDuration := o.value.Interface().(time.Duration); !isDuration || o.path == "proxy.drain_timeout" {
 			continue
 		}
 		o.value.SetInt(0)

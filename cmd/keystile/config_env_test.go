@@ -34,7 +34,11 @@ func TestEveryOptionCanBeSetFromTheEnvironment(t *testing.T) {
 		"admin.token_file": "t", "admin.hosts": "a.example.com", "keys.pepper_file": "p", "store.bolt.path": "k.db",
 		"store.redis.url": "rediss://r:1/2", "store.redis.prefix": "{other}", "store.redis.password_file": "pw",
 		"log.level": "debug", "log.format": "json", "proxy.tls.cert_file": "c.pem", "proxy.tls.key_file": "k.pem",
-		"proxy.default_rate.per_second": "2.5", "proxy.max_body": "3GiB",
+		"proxy.default_rate.per_second": "2.5", "proxy.max_body": "3GiB", "store.driver": "redis",
+		"store.redis.addresses": "a:1,b:2", "store.redis.sentinel_primary": "mymaster", "store.redis.user": "me",
+		"store.redis.sentinel_user": "me", "store.redis.sentinel_password_file": "spw", "store.redis.name": "n",
+		"store.redis.tls.ca_file": "ca.pem", "store.redis.tls.cert_file": "c.pem", "store.redis.tls.key_file": "k.pem",
+		"store.redis.tls.server_name": "r.example.com", "store.redis.state_file": "s", "store.redis.receipt_deadline": "7s",
 	}
 	byType := map[reflect.Type]string{reflect.TypeFor[int](): "77", reflect.TypeFor[time.Duration](): "77s"}
 	c := defaultConfig()
@@ -47,8 +51,8 @@ func TestEveryOptionCanBeSetFromTheEnvironment(t *testing.T) {
 		if o.field.Type.Kind() == reflect.Bool {
 			text = map[bool]string{true: "false", false: "true"}[o.value.Bool()]
 		}
-		// The one other driver is not available yet.
-		if text != "" && o.path != "store.driver" {
+		// A Cluster has no Sentinels: TestClusterFromTheEnvironment sets it.
+		if text != "" && o.path != "store.redis.cluster" {
 			env, set = append(env, o.variable()+"="+text), append(set, o.path)
 		}
 	}
@@ -63,12 +67,19 @@ func TestEveryOptionCanBeSetFromTheEnvironment(t *testing.T) {
 	defaults := options(&before)
 	for i, o := range options(&got) {
 		changed := !cmp.Equal(o.value.Interface(), defaults[i].value.Interface())
-		if exempt := o.path == "store.driver" || o.field.Type.Kind() == reflect.Map; !changed && !exempt {
+		if exempt := o.path == "store.redis.cluster" || o.field.Type.Kind() == reflect.Map; !changed && !exempt {
 			t.Errorf("%s has its default although %s was set", o.path, o.variable())
 		}
 	}
-	if len(set) < 45 {
+	if len(set) < 55 {
 		t.Errorf("only %d options were tried", len(set))
+	}
+}
+
+func TestClusterFromTheEnvironment(t *testing.T) {
+	got, _, err := parseConfig("config.yaml", nil, []string{"KEYSTILE_STORE_REDIS_CLUSTER=true"})
+	if err != nil || !got.Store.Redis.Cluster {
+		t.Errorf("got %v, %v", got.Store.Redis.Cluster, err)
 	}
 }
 

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -43,6 +41,9 @@ type turnstile struct {
 	store  keys.Store
 	proxy  *proxy.Proxy
 
+	proxies func() []admin.Proxy // that share the store
+	contact contact              // with the store
+
 	proxyListener, adminListener net.Listener
 	proxyServer, adminServer     *http.Server
 	draining                     atomic.Bool
@@ -75,47 +76,15 @@ func openTurnstile(c config, token admin.Token, env []string, log *slog.Logger) 
 	if err := t.listen(); err != nil {
 		return nil, err
 	}
-	if t.store, err = t.openStore(peppers); err != nil {
+	if err = t.openStore(peppers, registry); err != nil {
 		return nil, err
 	}
 	t.adminServer = admin.NewServer(admin.New(admin.Options{
 		Store: t.store, Token: token, Peppers: peppers, PerAccount: c.Keys.PerAccount,
-		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready,
+		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready, Proxies: t.proxies,
 		Gatherer: registry, Registerer: registry, Log: log, Version: version(),
 	}), log)
 	return t, nil
-}
-
-func (t *turnstile) openStore(peppers *keys.Peppers) (keys.Store, error) {
-	store, err := cache.OpenBolt(t.config.Store.Bolt.Path, cache.BoltOptions{
-		Mirror: t.mirror, PerAccount: t.config.Keys.PerAccount, Peppers: peppers, Log: t.log,
-	})
-	if errors.Is(err, cache.ErrPepperMismatch) {
-		if file := t.config.Keys.PepperFile; file != "" {
-			return nil, fmt.Errorf("%w: add the right one to %s, the file that keys.pepper_file names", err, file)
-		}
-		return nil, fmt.Errorf("%w: have keys.pepper_file, which is not set, name the file with the right one", err)
-	}
-	if err != nil {
-		return nil, err // not the nil *Bolt
-	}
-	return store, nil
-}
-
-// loadPeppers reads keys.pepper_file; without one there are no peppers.
-func loadPeppers(file string) (*keys.Peppers, error) {
-	if file == "" {
-		return nil, nil
-	}
-	secrets, err := readPeppers(file)
-	if err != nil {
-		return nil, err
-	}
-	peppers, err := keys.NewPeppers(secrets...)
-	if err != nil {
-		return nil, fmt.Errorf("keys.pepper_file: %s: %w", file, err)
-	}
-	return peppers, nil
 }
 
 // proxyOptions are the options of the proxy that come from the configuration.
@@ -143,7 +112,7 @@ func proxyOptions(c config, env []string) (proxy.Options, error) {
 		DefaultRate:  keys.Rate{PerSecond: c.Proxy.DefaultRate.PerSecond, Burst: c.Proxy.DefaultRate.Burst},
 		MaxBody:      int64(c.Proxy.MaxBody),
 		BodyProgress: c.Proxy.Timeouts.BodyProgress, WriteProgress: c.Proxy.Timeouts.WriteProgress,
-		Silence: c.Proxy.Upstream.Timeouts.Silence,
+		Silence: c.Proxy.Upstream.Timeouts.Silence, CutStreams: c.Proxy.CutStreams,
 	}
 	if options.MaxBody == 0 {
 		options.MaxBody = math.MaxInt64
@@ -163,13 +132,9 @@ func upstreamTransport(c upstreamConfig) (*http.Transport, error) {
 		Idle: c.Timeouts.Idle, MaxConnections: c.MaxConnections,
 	}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("proxy.upstream.ca_file: %w", err)
-		}
-		options.RootCAs = x509.NewCertPool()
-		if !options.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("proxy.upstream.ca_file: %s has no PEM certificate", c.CAFile)
+		var err error
+		if options.RootCAs, err = readAuthorities(c.CAFile, "proxy.upstream.ca_file"); err != nil {
+			return nil, err
 		}
 	}
 	return proxy.NewTransport(options), nil
@@ -245,7 +210,7 @@ func (t *turnstile) ready() error {
 	if t.draining.Load() {
 		return errDraining
 	}
-	return t.mirror.Fresh()
+	return t.contact.explain(t.mirror.Fresh())
 }
 
 // run serves until ctx is done or a listener fails, then drains and closes.
