@@ -166,8 +166,8 @@ func operationOf(key string, draft keys.Draft) keys.Operation {
 
 // acceptName normalizes a name. A name that is a secret would be shown to everybody.
 func acceptName(name string) (string, error) {
-	if strings.Contains(name, keys.SecretPrefix) {
-		return "", invalidName.problem("the name looks like a secret")
+	if strings.Contains(name, keys.SecretPrefix) || strings.Contains(name, tokenPrefix) {
+		return "", invalidName.problem("the name looks like a secret or a token")
 	}
 	return keys.NormalizeName(name)
 }

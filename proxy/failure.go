@@ -82,12 +82,19 @@ func (p *Proxy) refuseBody(x *exchange, r refusal) {
 
 // blameUpstream counts a failure of the upstream and answers 502 or 504.
 func (p *Proxy) blameUpstream(x *exchange, err error) {
-	x.cause, x.failure = causeOf(err), err.Error()
+	x.cause, x.failure = causeOf(err), unquoted(err)
 	verdict := UpstreamUnreachable
 	if x.cause == causeTimeout {
 		verdict = UpstreamTimeout
 	}
 	p.refuse(x, refusal{verdict: verdict, noRetry: x.wrote.Load()})
+}
+
+// unquoted returns the text of an error up to what it quotes: an answer that is not
+// HTTP is quoted, and may send back the credentials that the upstream was sent.
+func unquoted(err error) string {
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return strings.TrimSpace(text)
 }
 
 // causeOf classifies an error of the transport before an answer.
@@ -125,6 +132,6 @@ func (x *exchange) upstreamBroke(err error) {
 	case errors.Is(ended, errSilence):
 		x.cause, x.failure = causeSilence, errSilence.Error()
 	case ended == nil:
-		x.cause, x.failure = causeBroken, err.Error()
+		x.cause, x.failure = causeBroken, unquoted(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -91,9 +92,34 @@ func (p *Proxy) errorBody(x *exchange, ruling ruling, message string) errorBody 
 // query, without anything that looks like a secret, and bounded.
 func pathOf(r *http.Request) string {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if hidesSecret(path) {
+		path = "/[redacted]"
+	}
 	path = keys.Redact(path)
 	if len(path) > maxEchoedPath {
 		path = path[:maxEchoedPath]
 	}
 	return strings.ToValidUTF8(path, "\uFFFD")
+}
+
+// percentEncoded is one encoded byte. url.PathUnescape would stop at the first that is
+// malformed.
+var percentEncoded = regexp.MustCompile("%[0-9A-Fa-f]{2}")
+
+// hidesSecret reports whether a secret shows once percent-encoding is undone, up to
+// three times over.
+func hidesSecret(path string) bool {
+	for range 3 {
+		if !strings.Contains(path, "%") {
+			return false
+		}
+		path = percentEncoded.ReplaceAllStringFunc(path, func(code string) string {
+			b, _ := strconv.ParseUint(code[1:], 16, 8)
+			return string([]byte{byte(b)})
+		})
+		if strings.Contains(path, keys.SecretPrefix) {
+			return true
+		}
+	}
+	return false
 }

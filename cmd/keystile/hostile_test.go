@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -13,7 +15,9 @@ import (
 // and a credential that would be accepted. Host and Connection are added.
 func hostileHeads(secret, encoded, credential string) []string {
 	return []string{
-		"GET /" + secret + " HTTP/1.1", "GET /" + strings.Repeat("x", 230) + secret + " HTTP/1.1",
+		"GET /" + secret + " HTTP/1.1", "GET /a/" + encoded + "/b HTTP/1.1", "GET /" + url.QueryEscape(everyPercent(secret)) + " HTTP/1.1",
+		"GET /" + secret[:20] + "%" + hex.EncodeToString([]byte(secret[20:21])) + secret[21:] + " HTTP/1.1",
+		"GET /" + strings.Repeat("x", 230) + secret + " HTTP/1.1", "GET /" + strings.Repeat("x", 230) + encoded + " HTTP/1.1",
 		"GET /?api_key=" + secret + " HTTP/1.1", "GET /?" + encoded + " HTTP/1.1", "GET //" + secret + "@example.com/ HTTP/1.1",
 		"GET http://" + secret + "@example.com/ HTTP/1.1", "GET http://" + secret + "/" + secret + " HTTP/1.1",
 		"CONNECT " + secret + ":443 HTTP/1.1", "OPTIONS " + secret + " HTTP/1.1", "TRACE /" + secret + " HTTP/1.1",
@@ -32,7 +36,7 @@ func hostileHeads(secret, encoded, credential string) []string {
 		"GET / HTTP/1.1\r\nConnection: " + secret, "GET / HTTP/1.1\r\nUpgrade: " + secret + "\r\nConnection: upgrade",
 		"GET / HTTP/1.1\r\nExpect: " + secret, "POST / HTTP/1.1\r\nContent-Length: " + secret, "POST / HTTP/1.1\r\nTransfer-Encoding: " + secret,
 		"GET / HTTP/1.1\r\nHost: " + secret, "GET / HTTP/1.1\r\n" + secret + ": x", "GET / HTTP/1.1\r\n" + secret + " x", "GET / HTTP/1.1\r\nX: \x00" + secret,
-		"GET /" + secret + " HTTP/1.1\r\n" + credential, "GET /?q=" + secret + " HTTP/1.1\r\n" + credential,
+		"GET /" + secret + " HTTP/1.1\r\n" + credential, "GET /" + encoded + " HTTP/1.1\r\n" + credential, "GET /?q=" + secret + " HTTP/1.1\r\n" + credential,
 		"GET /" + secret + ";/../ HTTP/1.1\r\n" + credential, "GET / HTTP/1.1\r\nX-Request-Id: " + secret + "\r\n" + credential,
 		"GET / HTTP/1.1\r\nReferer: http://x/" + secret + "\r\n" + credential, secret + " / HTTP/1.1\r\n" + credential,
 	}
@@ -53,6 +57,7 @@ func hostileCalls(secret, encoded string) [][]string {
 		{"GET", keysPath + "?account=" + encoded, ""},
 		{"GET", keysPath + "?a=" + secret + "&a=" + secret, ""},
 		{"GET", keysPath + "?%zz" + secret, ""},
+		{"POST", keysPath, `{"name":"` + secret + `"}`},
 		{"POST", keysPath, `{"` + secret + `":1}`},
 		{"POST", keysPath, `{"name":` + secret + `}`},
 		{"POST", keysPath, `{"account":"` + secret + `"}`},
@@ -81,7 +86,7 @@ func hostileCalls(secret, encoded string) [][]string {
 // indiscreet is an upstream that fails in every way, and sends back what it was sent.
 func indiscreet(t testing.TB, echo func() string) *httptest.Server {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		all := echo()
+		all := echo() + " " + r.Header.Get("Authorization") + " " + r.Header.Get("X-Upstream-Key")
 		answer, isFailure := map[string]string{
 			"/closed":      "",
 			"/garbage":     all + "\r\n\r\n",
