@@ -84,8 +84,10 @@ func TestRateOfTheRecordComesBeforeTheDefaultAndAtOnce(t *testing.T) {
 		t.Error("a rate of one does not hold from the next request on")
 	}
 	g.Rate = keys.Rate{PerSecond: 1, Burst: 2}
-	if l.take(g, now) != 0 || l.take(g, now) != 0 || l.take(g, now) == 0 {
-		t.Error("a changed rate does not hold from the next request on")
+	for i := range 3 {
+		if wait := l.take(g, now); (wait == 0) != (i < 2) {
+			t.Errorf("at a changed rate request %d has to wait %v", i, wait)
+		}
 	}
 }
 

@@ -49,6 +49,9 @@ func (row exchangeRow) check(t *testing.T) {
 	}
 	if row.received == nil {
 		s.untouched(t)
+		if n := s.upstream.accepted.Load(); n != 0 {
+			t.Errorf("%d connections were made to the upstream", n)
+		}
 		return
 	}
 	if diff := cmp.Diff(row.received(s), sortedHead(s.upstream.bytes())); diff != "" {
