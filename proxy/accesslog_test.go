@@ -58,10 +58,12 @@ func TestAccessLogHasALineForEachRequest(t *testing.T) {
 	c.send(s.request("POST /v1/images?prompt=private HTTP/1.1", "Content-Length: 5") + "hello").answer("POST")
 	s.disable(s.id)
 	c.send(s.request("GET /b HTTP/1.1")).answer("GET")
+	s.enable(s.id)
+	c.send(s.request("POST /c HTTP/1.1", "Transfer-Encoding: chunked") + "zz\r\n").answer("POST")
 	s.settled()
 	s.proxy.Close()
 	entries := log.entries(t)
-	if len(entries) != 2 {
+	if len(entries) != 3 {
 		t.Fatalf("%d lines: %s", len(entries), log.text())
 	}
 	want := map[string]any{
@@ -80,6 +82,9 @@ func TestAccessLogHasALineForEachRequest(t *testing.T) {
 	}
 	if entries[1]["verdict"] != "key_inactive" || entries[1]["key"] != s.id.String() || entries[1]["status"] != 401.0 {
 		t.Errorf("the line of a key that is off: %v", entries[1])
+	}
+	if entries[2]["verdict"] != "bad_request" || entries[2]["key"] != s.id.String() {
+		t.Errorf("the line of a body that breaks off: %v", entries[2])
 	}
 	for _, secret := range []string{"private", s.secret.Reveal()} {
 		if strings.Contains(log.text(), secret) {
