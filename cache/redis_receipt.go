@@ -31,11 +31,12 @@ func (r *Redis) receipt(ctx context.Context, s *session, version uint64) keys.Re
 			receipt.Pending = r.everybodyUnknown()
 			return receipt
 		}
-		receipt.Pending = append(r.table.pending(version), r.fenced(fence)...)
+		behind := r.table.pending(version, fence)
+		receipt.Pending = append(behind, r.fenced(fence)...)
 		if len(receipt.Pending) == 0 || deadline.Err() != nil {
 			break
 		}
-		if len(r.table.pending(version)) == 0 && time.Until(fence) > r.o.ReceiptDeadline {
+		if len(behind) == 0 && time.Until(fence) > r.o.ReceiptDeadline {
 			break // only the fence is left, and it outlasts us
 		}
 		select {

@@ -43,10 +43,13 @@ type rows struct {
 
 	mu   sync.Mutex
 	seen map[string]*seenRow
-	// watching is when this process began to look, and under which server.
-	watching time.Time
-	run      string
-	takeover time.Time // when it first saw another server
+	// looked says that there was a look, the last one at the server run; takenOver that
+	// another server was there before, and this process saw it.
+	looked, takenOver bool
+	run               string
+	// elsewhere are the processes that were not seen to poll the present server. What it
+	// has of them may come from the server before, where they may still be.
+	elsewhere map[string]bool
 }
 
 // seenRow is a row and when its counter was last seen to move, under which server.
@@ -57,7 +60,7 @@ type seenRow struct {
 }
 
 func newRows(own time.Duration, now func() time.Time) *rows {
-	return &rows{now: now, own: own, seen: make(map[string]*seenRow)}
+	return &rows{now: now, own: own, seen: make(map[string]*seenRow), elsewhere: make(map[string]bool)}
 }
 
 // look takes a reading of the table from the server run.
@@ -65,20 +68,21 @@ func (t *rows) look(run string, texts map[string]string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if t.watching.IsZero() {
-		t.watching, t.run = now, run
-	}
-	if run != t.run {
-		t.run, t.takeover = run, now
+	first := !t.looked || run != t.run // look at this server
+	if first {
+		t.arrive(run, texts)
 	}
 	for id, text := range texts {
 		r, ok := parseRow(text)
 		if !ok {
 			continue
 		}
-		have := t.seen[id]
-		if have == nil || have.counter != r.counter {
-			t.seen[id] = &seenRow{row: r, moved: now, run: run}
+		if have := t.seen[id]; have != nil && have.counter == r.counter {
+			continue
+		}
+		t.seen[id] = &seenRow{row: r, moved: now, run: run}
+		if !first {
+			delete(t.elsewhere, id)
 		}
 	}
 	for id, s := range t.seen {
@@ -90,6 +94,18 @@ func (t *rows) look(run string, texts map[string]string) {
 	}
 }
 
+// arrive notes that the server run is another than the last, or the first.
+func (t *rows) arrive(run string, texts map[string]string) {
+	for id := range t.seen {
+		t.elsewhere[id] = true
+	}
+	for id := range texts {
+		t.elsewhere[id] = true
+	}
+	t.takenOver = t.looked
+	t.looked, t.run = true, run
+}
+
 // lapsed reports whether the row's process refuses by itself: its counter has stood
 // still for its max_staleness and 1 %.
 func (s *seenRow) lapsed(now time.Time) bool { return !now.Before(s.effectiveBy()) }
@@ -99,36 +115,44 @@ func (s *seenRow) effectiveBy() time.Time {
 	return s.moved.Add(s.staleness + s.staleness/100)
 }
 
-// pending returns the rows that have neither applied version nor lapsed.
-func (t *rows) pending(version uint64) (pending []keys.Pending) {
+// pending returns the rows that have neither applied version nor lapsed. A process that
+// was not seen to poll the present server may be with the one before, and renew what it
+// believes there, until the fence.
+func (t *rows) pending(version uint64, fence time.Time) (pending []keys.Pending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for _, s := range t.seen {
-		if s.live && s.applied < version && !s.lapsed(now) {
-			pending = append(pending, keys.Pending{Proxy: s.name, EffectiveBy: roundUp(s.effectiveBy())})
+	for id, s := range t.seen {
+		if !s.live || s.applied >= version || s.lapsed(now) {
+			continue
 		}
+		by := roundUp(s.effectiveBy())
+		if t.elsewhere[id] && fence.After(by) {
+			by = fence
+		}
+		pending = append(pending, keys.Pending{Proxy: s.name, EffectiveBy: by})
 	}
 	return pending
 }
 
 // fence returns until when a process may admit requests by what a server that was
 // taken over from told it, unknown to us; zero: none. runAge says how long ago, by its
-// own clock, the present server took over (negative: it is the first).
+// own clock, the present server took over (negative: it is the first). That a row
+// stands still says nothing here: its process may move it on the server before.
 func (t *rows) fence(runAge, lag time.Duration) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if runAge < 0 {
+	known := t.takenOver && len(t.elsewhere) == 0 // we knew who was there, and all are here
+	if runAge < 0 || known {
 		return time.Time{}
 	}
 	now, staleness := t.now(), t.own
-	known := !t.takeover.IsZero() // then we know who was there before
 	for _, s := range t.seen {
 		staleness = max(staleness, s.staleness)
-		known = known && (s.run == t.run || s.lapsed(now))
 	}
 	until := now.Add(staleness + lag + time.Second - runAge)
-	if known || !until.After(now) {
+	if !until.After(now) {
+		clear(t.elsewhere)
 		return time.Time{}
 	}
 	return roundUp(until)
