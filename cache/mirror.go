@@ -111,8 +111,6 @@ func (m *Mirror) Apply(change keys.Change) {
 // Observers are told of every key that differs. A version lower than before is
 // taken: whether a store may go back is for the caller to judge.
 func (m *Mirror) Load(version uint64, grants iter.Seq2[keys.Grant, error]) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	next := newTable()
 	for grant, err := range grants {
 		if err != nil {
@@ -120,12 +118,19 @@ func (m *Mirror) Load(version uint64, grants iter.Seq2[keys.Grant, error]) error
 		}
 		next.put(grant)
 	}
+	m.replace(version, next)
+	return nil
+}
+
+// replace is Load with a table that is ready, and becomes the Mirror's own.
+func (m *Mirror) replace(version uint64, next *table) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	previous := m.table.Swap(next)
 	m.version.Store(version)
 	if len(m.observers) > 0 {
 		m.tellDifferences(previous, next)
 	}
-	return nil
 }
 
 func (m *Mirror) tell(id keys.ID, grant keys.Grant, present bool) {

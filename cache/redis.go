@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -234,7 +233,10 @@ func (r *Redis) recordsOf(ctx context.Context, s *session, account string) (foun
 
 func (r *Redis) allRecords(ctx context.Context, s *session) ([]stored, error) {
 	byID := make(map[keys.ID]stored)
-	err := r.scan(ctx, s, func(kept stored, _ string) { byID[kept.ID] = kept })
+	err := r.scan(ctx, s, func(id keys.ID, text string) (err error) {
+		byID[id], err = decodeText(id, text)
+		return err
+	})
 	found := make([]stored, 0, len(byID))
 	for _, kept := range byID {
 		found = append(found, kept)
@@ -244,18 +246,20 @@ func (r *Redis) allRecords(ctx context.Context, s *session) ([]stored, error) {
 
 // scan visits every record. While others change them, a record may be visited twice,
 // or in a state that is newer than where the scan began.
-func (r *Redis) scan(ctx context.Context, s *session, visit func(kept stored, text string)) error {
+func (r *Redis) scan(ctx context.Context, s *session, visit func(id keys.ID, text string) error) error {
 	for cursor := uint64(0); ; {
 		pairs, next, err := s.conn.HScan(ctx, r.name("records"), cursor, "", 1000).Result()
 		if err != nil {
 			return err
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
-			kept, err := decodeField(pairs[i], pairs[i+1])
+			id, err := idOf(pairs[i])
+			if err == nil {
+				err = visit(id, pairs[i+1])
+			}
 			if err != nil {
 				return err
 			}
-			visit(kept, pairs[i+1])
 		}
 		if cursor = next; cursor == 0 {
 			return nil
@@ -365,10 +369,9 @@ func (r *Redis) leave() {
 
 // decodeField reads a record from a field of the hash and its text.
 func decodeField(field, text string) (stored, error) {
-	var id keys.ID
-	if len(field) != len(id) {
-		return stored{}, fmt.Errorf("%q is no id", field)
+	id, err := idOf(field)
+	if err != nil {
+		return stored{}, err
 	}
-	copy(id[:], field)
 	return decodeText(id, text)
 }

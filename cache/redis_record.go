@@ -133,11 +133,11 @@ func (e *logEntry) change() (keys.Change, error) {
 	case e.text == "":
 		change.Deleted = true
 	default:
-		kept, err := decodeText(e.id, e.text)
+		grant, err := decodeGrant(e.id, e.text)
 		if err != nil {
 			return change, err
 		}
-		change.Grant = kept.Grant()
+		change.Grant = grant
 	}
 	return change, nil
 }

@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"keystile/keys"
 )
@@ -15,19 +17,27 @@ const reassertTimeout = 4 * commandTimeout
 // changes faster than it can be read is tried again later.
 const catchUpRounds = 200
 
-// nextSet is a set that is built beside the one that serves.
+// nextSet is a set that is built beside the one that serves, in the form in which it is
+// going to serve: with a million keys, another form between would double the memory.
 type nextSet struct {
 	replica
-	records map[keys.ID]stored
+	table   *table
 	version uint64
 }
 
-func (n *nextSet) put(id keys.ID, kept stored, text string) {
+func newNextSet(version uint64) *nextSet {
+	n := &nextSet{table: newTable(), version: version}
+	n.replica.init()
+	return n
+}
+
+// put takes the record of id; text is "" for a deletion.
+func (n *nextSet) put(id keys.ID, kept keys.Grant, text string) {
 	n.replica.put(id, text)
 	if text == "" {
-		delete(n.records, id)
+		n.table.remove(&id)
 	} else {
-		n.records[id] = kept
+		n.table.put(kept)
 	}
 }
 
@@ -47,9 +57,7 @@ func (f *follower) rebuild(ctx context.Context) error {
 	if err := f.catchUp(ctx, next); err != nil {
 		return err
 	}
-	if err := f.swap(next); err != nil {
-		return err
-	}
+	f.swap(next)
 	f.resync, f.loaded = "", true
 	if f.r.o.Events.Resynced != nil {
 		f.r.o.Events.Resynced(cause)
@@ -64,15 +72,18 @@ func (f *follower) snapshot(ctx context.Context) (*nextSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &nextSet{records: make(map[keys.ID]stored), version: version}
-	next.replica.init()
+	next := newNextSet(version)
 	page := f.r.clock()
-	err = f.r.scan(ctx, f.session, func(kept stored, text string) {
-		next.put(kept.ID, kept, text)
+	err = f.r.scan(ctx, f.session, func(id keys.ID, text string) error {
 		if now := f.r.clock(); elapsed(page, now) >= pollInterval {
 			f.r.o.Mirror.fresh.completed(page) // we are not stopped: the old set serves until it lapses
 			page = now
 		}
+		kept, err := decodeGrant(id, text)
+		if err == nil {
+			next.put(id, kept, text)
+		}
+		return err
 	})
 	return next, err
 }
@@ -135,12 +146,12 @@ func (n *nextSet) apply(e *logEntry) error {
 		return errors.New("the log does not continue where the set was read")
 	}
 	n.version = e.version
-	switch have := n.records[e.id]; {
-	case e.id == keys.ID{} || have.Version > e.version:
+	switch have := n.table.find(&e.id); {
+	case e.id == keys.ID{} || have != nil && have.grant.Version > e.version:
 	case e.text == "":
-		n.put(e.id, stored{}, "")
+		n.put(e.id, keys.Grant{}, "")
 	default:
-		kept, err := decodeText(e.id, e.text)
+		kept, err := decodeGrant(e.id, e.text)
 		if err != nil {
 			return err
 		}
@@ -149,26 +160,37 @@ func (n *nextSet) apply(e *logEntry) error {
 	return nil
 }
 
-// swap makes next the set that serves.
-func (f *follower) swap(next *nextSet) error {
+// swap makes next the set that serves, and tells the watchers what differs.
+func (f *follower) swap(next *nextSet) {
 	r := f.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.o.Mirror.Load(next.version, func(yield func(keys.Grant, error) bool) {
-		for _, kept := range next.records {
-			if !yield(kept.Grant(), nil) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		return err
+	var news []keys.Change
+	if len(r.watchers) > 0 {
+		news = differences(r.o.Mirror.table.Load(), next)
 	}
+	r.o.Mirror.replace(next.version, next.table)
 	r.set = next.replica
-	for _, kept := range next.records {
-		r.tell(keys.Change{Version: kept.Version, ID: kept.ID, Grant: kept.Grant()})
+	for _, change := range news {
+		r.tell(change)
 	}
-	return nil
+}
+
+// differences returns what leads from a set to the next, in the order of versions.
+// When a key was deleted is not known any more.
+func differences(from *table, next *nextSet) (changes []keys.Change) {
+	for n := range next.table.all() {
+		if old := from.find(&n.grant.ID); old == nil || old.grant != n.grant {
+			changes = append(changes, keys.Change{Version: n.grant.Version, ID: n.grant.ID, Grant: n.grant})
+		}
+	}
+	for n := range from.all() {
+		if next.table.find(&n.grant.ID) == nil {
+			changes = append(changes, keys.Change{Version: next.version, ID: n.grant.ID, Deleted: true})
+		}
+	}
+	slices.SortStableFunc(changes, func(a, b keys.Change) int { return cmp.Compare(a.Version, b.Version) })
+	return changes
 }
 
 // reassert makes the store forget nothing that this process knows to be revoked:
@@ -177,13 +199,14 @@ func (f *follower) swap(next *nextSet) error {
 func (f *follower) reassert(ctx context.Context, next *nextSet) error {
 	mirror := f.r.o.Mirror
 	highest := mirror.Version()
-	for id, kept := range next.records {
-		known, present := mirror.Get(id)
+	for n := range next.table.all() {
+		kept := n.grant
+		known, present := mirror.Get(kept.ID)
 		var err error
 		switch {
 		case !present && kept.Version <= highest:
-			err = f.deleteAgain(ctx, id, highest)
-		case present && kept.Version <= known.Version && narrower(known, kept.Grant()):
+			err = f.deleteAgain(ctx, kept.ID, highest)
+		case present && kept.Version <= known.Version && narrower(known, kept):
 			err = f.narrowAgain(ctx, known)
 		}
 		if err != nil {
@@ -267,7 +290,7 @@ func (f *follower) again(id keys.ID, what string, s *session, err error) error {
 func (f *follower) countLost(next *nextSet) {
 	lost := 0
 	for n := range f.r.o.Mirror.table.Load().all() {
-		if _, present := next.records[n.grant.ID]; !present && n.grant.Version > next.version {
+		if next.table.find(&n.grant.ID) == nil && n.grant.Version > next.version {
 			lost++
 			f.r.o.Log.Error("the store has lost a key", "key", n.grant.ID.String(), "version", n.grant.Version)
 		}
