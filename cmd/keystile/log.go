@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"keystile/cache"
 )
 
 // newLog returns the log that the configuration asks for: text on a terminal and
@@ -28,11 +30,12 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// takeStandardLog sends what packages write to Go's standard log to l. It is for the
+// takeStandardLog sends what packages write to logs of their own to l. It is for the
 // whole process, so commands call it, and nothing below them.
 func takeStandardLog(l *slog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(standardLog{l})
+	cache.TakeClientLog(l)
 }
 
 // standardLog takes what net/http says outside of a server: that an upstream sent
