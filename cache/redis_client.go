@@ -8,6 +8,11 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
+// dialFailures is how many failures to connect the library counts before it connects only
+// once a second, which would delay the end of an outage. The follower fails five times a
+// second, so this lasts for hours. The library calls it the size of its pool.
+const dialFailures = 1 << 15
+
 // newClient returns a client that never waits long: a server that is dead must not
 // make anybody wait. Commands are not sent twice: that is for those who know whether
 // they may be.
@@ -17,7 +22,7 @@ func newClient(s RedisServer) redis.UniversalClient {
 		SentinelUsername: s.SentinelUser, SentinelPassword: s.SentinelPassword,
 		Username: s.User, Password: s.Password, DB: s.Database, TLSConfig: s.TLS,
 		DialTimeout: pollTimeout, ReadTimeout: commandTimeout, WriteTimeout: commandTimeout,
-		PoolTimeout: commandTimeout, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+		PoolSize: dialFailures, PoolTimeout: commandTimeout, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
 		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
