@@ -42,6 +42,7 @@ type Bolt struct {
 	db         *bbolt.DB
 	mirror     *Mirror
 	perAccount int
+	peppers    *keys.Peppers
 	now        func() time.Time
 	log        *slog.Logger
 	commit     func(*bbolt.Tx) error // (*bbolt.Tx).Commit, but for tests
@@ -88,12 +89,7 @@ func (b *Bolt) List(ctx context.Context, account string) ([]keys.Record, error) 
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(found, byBirth)
-	list := make([]keys.Record, len(found))
-	for i := range found {
-		list[i] = found[i].Record
-	}
-	return list, nil
+	return inOrder(found), nil
 }
 
 // view runs read in a transaction that sees one moment of the store. doing says
@@ -108,9 +104,9 @@ func (b *Bolt) view(ctx context.Context, doing string, read func(*bbolt.Tx) erro
 // step is one transaction that may change something.
 type step struct {
 	*bbolt.Tx
-	now    time.Time
-	dirty  bool         // there is something to keep
-	change *keys.Change // what the mirror and the watchers are told; nil: nothing
+	now     time.Time
+	dirty   bool          // there is something to keep
+	changes []keys.Change // what the mirror and the watchers are told, in order
 }
 
 // write runs one step, commits it and tells everybody. doing says what for, in an
@@ -140,7 +136,7 @@ func (b *Bolt) write(ctx context.Context, doing string, run func(*step) error) e
 		b.settle(s, tx)
 		return fmt.Errorf("%w: %s: keeping the change: %w", keys.ErrUnavailable, doing, err)
 	}
-	b.tell(s.change)
+	b.tell(s.changes)
 	return nil
 }
 
@@ -149,7 +145,7 @@ func (b *Bolt) write(ctx context.Context, doing string, run func(*step) error) e
 // sees it, so the mirror must, though the caller is told that it is not certain.
 func (b *Bolt) settle(s *step, tx *bbolt.Tx) {
 	_ = tx.Rollback()
-	if s.change == nil {
+	if len(s.changes) == 0 {
 		return
 	}
 	var version uint64
@@ -157,22 +153,21 @@ func (b *Bolt) settle(s *step, tx *bbolt.Tx) {
 		version = storeVersion(tx)
 		return nil
 	})
-	if err == nil && version == s.change.Version {
-		b.tell(s.change)
+	if err == nil && version == s.changes[len(s.changes)-1].Version {
+		b.tell(s.changes)
 	}
 }
 
-// tell brings a change to the mirror, whose observers run, then to the watchers.
-func (b *Bolt) tell(change *keys.Change) {
-	if change == nil {
-		return
-	}
-	if b.mirror != nil {
-		b.mirror.Apply(*change)
-	}
-	for _, w := range b.watchers {
-		if w.ctx.Err() == nil {
-			w.apply(*change)
+// tell brings each change to the mirror, whose observers run, then to the watchers.
+func (b *Bolt) tell(changes []keys.Change) {
+	for _, change := range changes {
+		if b.mirror != nil {
+			b.mirror.Apply(change)
+		}
+		for _, w := range b.watchers {
+			if w.ctx.Err() == nil {
+				w.apply(change)
+			}
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (b *Bolt) create(s *step, draft *keys.Draft) (keys.Created, error) {
 
 // admit checks what a new key must meet and gives it a name if it has none.
 func (b *Bolt) admit(s *step, draft *keys.Draft) error {
-	if s.Bucket(bucketRecords).Get(draft.ID[:]) != nil {
+	if s.Bucket(bucketRecords).Get(draft.ID[:]) != nil || s.Bucket(bucketTombs).Get(draft.ID[:]) != nil {
 		return errIDTaken
 	}
 	if countNames(s.Tx, draft.Account, b.perAccount) >= b.perAccount {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,6 +22,7 @@ var (
 	bucketNames      = []byte("names")      // account, 0x00, name -> id
 	bucketOperations = []byte("operations") // SHA-256 of Operation.Key -> operation as JSON
 	bucketUsed       = []byte("used")       // id -> Unix milliseconds
+	bucketTombs      = []byte("tombs")      // id -> version of the deletion; ids are never used again
 
 	metaSchema  = []byte("schema")  // number of this layout
 	metaStore   = []byte("store")   // random name of the store
@@ -39,7 +41,20 @@ type stored struct {
 	Born uint64 `json:"born"`
 }
 
-func byBirth(a, b stored) int { return cmp.Compare(a.Born, b.Born) }
+// byBirth compares two records by age. Only an import can bring two of one age.
+func byBirth(a, b stored) int {
+	return cmp.Or(cmp.Compare(a.Born, b.Born), bytes.Compare(a.ID[:], b.ID[:]))
+}
+
+// inOrder returns the records, the newest last.
+func inOrder(found []stored) []keys.Record {
+	slices.SortFunc(found, byBirth)
+	list := make([]keys.Record, len(found))
+	for i := range found {
+		list[i] = found[i].Record
+	}
+	return list
+}
 
 // operation is what the file keeps of a keys.Operation.
 type operation struct {
@@ -125,12 +140,15 @@ func (s *step) remove(record *keys.Record, version uint64) error {
 	if err := deleteName(s.Tx, record); err != nil {
 		return err
 	}
+	if err := putNumber(s.Bucket(bucketTombs), record.ID[:], version); err != nil {
+		return err
+	}
 	return s.announce(keys.Change{Version: version, ID: record.ID, Deleted: true})
 }
 
 // announce makes the change's version the store's and has the change told.
 func (s *step) announce(change keys.Change) error {
-	s.dirty, s.change = true, &change
+	s.dirty, s.changes = true, append(s.changes, change)
 	return putNumber(s.Bucket(bucketMeta), metaVersion, change.Version)
 }
 

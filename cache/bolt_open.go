@@ -23,6 +23,9 @@ import (
 // the one the file was last written with: every secret would be refused.
 var ErrPepperMismatch = errors.New("the pepper does not match the one this store was written with")
 
+// ErrInUse is returned, wrapped, by OpenBolt when another process has the file open.
+var ErrInUse = errors.New("another process is using it: stop that process, or name another file")
+
 // lockPatience is how long OpenBolt waits for another process to let go of the file.
 const lockPatience = time.Second
 
@@ -33,7 +36,7 @@ const lockPatience = time.Second
 // form of its entries, not a digit that became another one.
 func OpenBolt(path string, o BoltOptions) (*Bolt, error) {
 	b := &Bolt{
-		path: path, mirror: o.Mirror, perAccount: o.PerAccount, now: o.Now, log: o.Log,
+		path: path, mirror: o.Mirror, perAccount: o.PerAccount, peppers: o.Peppers, now: o.Now, log: o.Log,
 		commit: (*bbolt.Tx).Commit,
 	}
 	if b.perAccount == 0 {
@@ -163,6 +166,9 @@ func prepareBuckets(tx *bbolt.Tx, peppers *keys.Peppers) error {
 	if err := checkBuckets(tx); err != nil {
 		return err
 	}
+	if _, err := tx.CreateBucketIfNotExists(bucketTombs); err != nil { // older files have none
+		return err
+	}
 	return checkPepper(tx.Bucket(bucketMeta), peppers)
 }
 
@@ -274,7 +280,7 @@ func damaged(why error) error {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return errors.New("another process is using it: stop that process, or name another file")
+		return ErrInUse
 	case errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("another version of the file format: name another file (%w)", err)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum):

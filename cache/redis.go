@@ -107,13 +107,7 @@ var _ keys.Store = (*Redis)(nil)
 // records or is not fenced, a state file in use. A server that cannot be reached is
 // not an error: the Mirror is not fresh until it can.
 func OpenRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
-	o.setDefaults()
-	r := &Redis{
-		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: newOperation(),
-		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), wake: make(chan struct{}, 1),
-		serving: make(chan struct{}),
-	}
-	r.set.init()
+	r := newRedis(o)
 	var err error
 	if r.state, err = openState(o.StateFile); err != nil {
 		return nil, errors.Join(err, r.client.Close())
@@ -125,6 +119,17 @@ func OpenRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 	r.stopped.Go(func() { r.follow(ctx) })
 	r.stopped.Go(func() { r.listen(ctx) })
 	return r, nil
+}
+
+func newRedis(o RedisOptions) *Redis {
+	o.setDefaults()
+	r := &Redis{
+		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: newOperation(),
+		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), wake: make(chan struct{}, 1),
+		serving: make(chan struct{}),
+	}
+	r.set.init()
+	return r
 }
 
 func (o *RedisOptions) setDefaults() {

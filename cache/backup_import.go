@@ -1,0 +1,401 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"keystile/keys"
+)
+
+// importPage is how many entries of a backup are decided and written at a time.
+const importPage = 100
+
+// ImportOptions says how a backup is brought into a store. The zero value is the safe
+// way: no key that the store knows to be deleted, or to be inactive, admits a request
+// afterwards, however old the backup is.
+//
+// Each key is judged by itself. Where both have it, the higher version wins: the
+// version of a store is raised above that of every backup it takes, so that versions
+// tell what came after what. (They do not where two stores went on separately from one
+// backup: then only what was said above holds.) A key that the store does not have is
+// made, under a new version, unless its name is taken or its account is full; an
+// account may be filled beyond its limit with what the backup has of it.
+type ImportOptions struct {
+	// Revive brings deleted keys back, and switches keys on that are active in the
+	// backup, whatever the versions.
+	Revive bool
+	// DryRun only reports; nothing is written.
+	DryRun bool
+}
+
+// ImportReport says what an import has done, or after an error, has done until then.
+type ImportReport struct {
+	Store   string    `json:"store"`   // the store the backup was made of
+	Version uint64    `json:"version"` // of that store
+	Made    time.Time `json:"made"`
+
+	Created int `json:"created"`
+	Updated int `json:"updated"`
+	Deleted int `json:"deleted"` // keys that the backup knows to be deleted
+	Noted   int `json:"noted"`   // deletions of keys that the store never had
+	Left    int `json:"left"`    // what the store has is as new as the backup, or newer
+	// Skipped names what the backup says and the store has not taken.
+	Skipped []Skipped `json:"skipped"`
+	// OverLimit has the number of keys of each account that was filled beyond its limit.
+	OverLimit map[string]int `json:"over_limit"`
+
+	// Receipt says how far the last change has reached.
+	Receipt keys.Receipt `json:"-"`
+}
+
+// Skipped is something that a backup says of a key and that was not taken.
+type Skipped struct {
+	Key     keys.ID    `json:"key"`
+	Account string     `json:"account"`
+	Name    string     `json:"name"` // in the backup
+	Why     SkipReason `json:"why"`
+}
+
+// SkipReason says why something was skipped.
+type SkipReason string
+
+// The reasons why something was skipped.
+const (
+	SkipDeleted  SkipReason = "deleted"    // the store knows the key to be deleted
+	SkipInactive SkipReason = "inactive"   // the key is inactive in the store, and stays so
+	SkipTaken    SkipReason = "name_taken" // another key has the name, so the key was not made
+	SkipName     SkipReason = "name_kept"  // another key has the name, so the key keeps the one it has
+	SkipLimit    SkipReason = "limit"      // the account is full
+	SkipAccount  SkipReason = "account"    // in the store the key belongs to another account
+)
+
+// ledger is a store as an import sees it.
+type ledger interface {
+	perAccount() int
+	peppers() *keys.Peppers
+	// raise makes the store's version at least this.
+	raise(ctx context.Context, version uint64) error
+	// read returns what the store has about the entries.
+	read(ctx context.Context, entries []backupEntry) (*page, error)
+	// write reads the same, and does what decide returns, in one step. decide may be
+	// called again: then what it returned before was not done.
+	write(ctx context.Context, entries []backupEntry, decide func(*page) []effect) error
+	// receipt waits until what was written has reached everybody.
+	receipt(ctx context.Context) keys.Receipt
+}
+
+// accountName is a name within its account.
+type accountName struct{ account, name string }
+
+// page is what a store has about some entries of a backup.
+type page struct {
+	records map[keys.ID]stored
+	tombs   map[keys.ID]uint64      // version of the deletion; 0: none is known
+	names   map[accountName]keys.ID // who has the names that the entries have
+	counts  map[string]int          // keys of the accounts that the entries have
+}
+
+func newPage() *page {
+	return &page{
+		records: make(map[keys.ID]stored), tombs: make(map[keys.ID]uint64),
+		names: make(map[accountName]keys.ID), counts: make(map[string]int),
+	}
+}
+
+// effect is one thing to do: to keep a record, to remove one, or to note a deletion.
+type effect struct {
+	record  stored  // what to keep, under the store's next version; else ID and Version
+	before  *stored // what the store has, and must still have; nil: nothing
+	tomb    uint64  // the deletion that is taken back; 0: there must be none
+	most    int     // of a new key: how many its account may have with it
+	removed bool
+	buried  bool
+}
+
+// importer is one import.
+type importer struct {
+	ImportOptions
+	to     ledger
+	file   contents
+	report ImportReport
+	draft  tally
+	// ghosts are what a dry run would have changed so far, for the entries to come.
+	ghosts *page
+	// creating says which of two passes this is. Revocations come first, and names
+	// become free before others take them.
+	creating bool
+}
+
+// tally is what became of the entries of one page.
+type tally struct {
+	created, updated, deleted, noted, left int
+
+	skipped []Skipped
+	over    map[string]int
+}
+
+func runImport(ctx context.Context, file io.ReadSeeker, to ledger, o ImportOptions) (ImportReport, error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return ImportReport{}, fmt.Errorf("reading the backup: %w", err)
+	}
+	c, err := verifyBackup(ctx, file)
+	if err != nil {
+		return ImportReport{}, err
+	}
+	if !to.peppers().Knows(c.Pepper) {
+		return ImportReport{}, ErrBackupPepper
+	}
+	im := &importer{ImportOptions: o, to: to, file: c, ghosts: newPage()}
+	im.report = ImportReport{
+		Store: c.Store, Version: c.Version, Made: c.Made, Skipped: []Skipped{}, OverLimit: map[string]int{},
+	}
+	if !o.DryRun {
+		if err := to.raise(ctx, c.Version); err != nil {
+			return im.report, err
+		}
+	}
+	for _, im.creating = range []bool{false, true} {
+		if err := im.pass(ctx, file); err != nil {
+			return im.report, err
+		}
+	}
+	if !o.DryRun {
+		im.report.Receipt = to.receipt(ctx)
+	}
+	return im.report, nil
+}
+
+// pass goes through the whole file.
+func (im *importer) pass(ctx context.Context, file io.ReadSeeker) error {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the backup: %w", err)
+	}
+	r, err := newBackupReader(file)
+	if err != nil {
+		return changedMeanwhile(err)
+	}
+	entries := make([]backupEntry, 0, importPage)
+	for {
+		entry, err := r.next()
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return changedMeanwhile(err)
+		case err == nil:
+			entries = append(entries, entry)
+		}
+		if len(entries) > 0 && (err != nil || len(entries) == importPage) {
+			if err := im.take(ctx, entries); err != nil {
+				return err
+			}
+			entries = entries[:0]
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// changedMeanwhile says that a file that was whole is so no more.
+func changedMeanwhile(err error) error {
+	return fmt.Errorf("the file was changed while it was imported, a part of it is in the store: %w", err)
+}
+
+// take brings some entries into the store, or says what would become of them.
+func (im *importer) take(ctx context.Context, entries []backupEntry) error {
+	decide := func(p *page) []effect { return im.decide(p, entries) }
+	if !im.DryRun {
+		if err := im.to.write(ctx, entries, decide); err != nil {
+			return err
+		}
+	} else {
+		p, err := im.to.read(ctx, entries)
+		if err != nil {
+			return err
+		}
+		im.haunt(p, entries)
+		im.remember(decide(p))
+	}
+	im.count()
+	return nil
+}
+
+// haunt adds what a dry run would have changed to what the store has.
+func (im *importer) haunt(p *page, entries []backupEntry) {
+	for i := range entries {
+		name := accountName{entries[i].Account, entries[i].Name}
+		if id, changed := im.ghosts.names[name]; changed {
+			p.names[name] = id // zero: free
+		}
+	}
+	for account := range p.counts {
+		p.counts[account] += im.ghosts.counts[account]
+	}
+}
+
+func (im *importer) remember(effects []effect) {
+	for _, e := range effects {
+		if e.before != nil {
+			im.ghosts.names[accountName{e.before.Account, e.before.Name}] = keys.ID{}
+			im.ghosts.counts[e.before.Account]--
+		}
+		if !e.buried && !e.removed {
+			im.ghosts.names[accountName{e.record.Account, e.record.Name}] = e.record.ID
+			im.ghosts.counts[e.record.Account]++
+		}
+	}
+}
+
+// count adds what became of a page to the report.
+func (im *importer) count() {
+	r, d := &im.report, &im.draft
+	r.Created += d.created
+	r.Updated += d.updated
+	r.Deleted += d.deleted
+	r.Noted += d.noted
+	r.Left += d.left
+	r.Skipped = append(r.Skipped, d.skipped...)
+	for account, n := range d.over {
+		r.OverLimit[account] = n
+	}
+}
+
+// decide says what to do with each entry of a page, and what has become of it. What is
+// decided of one is seen by those after it.
+func (im *importer) decide(p *page, entries []backupEntry) (effects []effect) {
+	im.draft = tally{over: make(map[string]int)}
+	for i := range entries {
+		e := &entries[i]
+		have, present := p.records[e.ID]
+		var todo *effect
+		switch {
+		case e.deleted && !im.creating:
+			todo = im.bury(p, e, have, present)
+		case e.deleted || present == im.creating: // of the other pass
+		case present:
+			todo = im.amend(p, e, have)
+		default:
+			todo = im.create(p, e)
+		}
+		if todo != nil {
+			effects = append(effects, *todo)
+		}
+	}
+	return effects
+}
+
+// bury decides about a deletion that the backup knows of.
+func (im *importer) bury(p *page, e *backupEntry, have stored, present bool) *effect {
+	switch {
+	case present && e.Version > have.Version:
+		im.draft.deleted++
+		p.free(&have)
+		return &effect{record: e.stored, before: &have, removed: true}
+	case !present && p.tombs[e.ID] == 0:
+		im.draft.noted++
+		return &effect{record: e.stored, buried: true}
+	}
+	im.draft.left++
+	return nil
+}
+
+// amend decides about a key that the store has.
+func (im *importer) amend(p *page, e *backupEntry, have stored) *effect {
+	if e.Account != have.Account {
+		return im.skip(e, SkipAccount)
+	}
+	skipped := len(im.draft.skipped)
+	next := im.merge(e, have)
+	holder := p.names[accountName{next.Account, next.Name}]
+	if next.Name != have.Name && holder != e.ID && holder != (keys.ID{}) {
+		im.skip(e, SkipName)
+		next.Name = have.Name
+	}
+	switch {
+	case !same(next, have):
+		im.draft.updated++
+	case len(im.draft.skipped) == skipped:
+		im.draft.left++
+		fallthrough
+	default:
+		return nil
+	}
+	p.free(&have)
+	p.names[accountName{next.Account, next.Name}] = e.ID
+	p.counts[next.Account]++
+	return &effect{record: next, before: &have}
+}
+
+// merge returns what both the backup and the store say of a key, and never switches it
+// on unless it is asked to.
+func (im *importer) merge(e *backupEntry, have stored) stored {
+	next := have
+	if e.Version > have.Version {
+		next = e.stored
+		next.Born, next.Created = have.Born, have.Created
+		next.Digests = soonerEnds(e.Digests, have.Digests)
+		next.Active = e.Active && have.Active
+	}
+	if e.Active && !have.Active {
+		if next.Active = im.Revive; !im.Revive {
+			im.skip(e, SkipInactive)
+		}
+	}
+	return next
+}
+
+// same reports whether a record says nothing new.
+func same(next, have stored) bool {
+	next.Version, next.Updated, next.LastUsed = have.Version, have.Updated, have.LastUsed
+	return next == have
+}
+
+// soonerEnds returns digests, of which those that the store has too end no later than
+// they do there.
+func soonerEnds(digests, have [2]keys.Digest) [2]keys.Digest {
+	for i := range digests {
+		d := &digests[i]
+		for _, h := range have {
+			known := h.Sum == d.Sum && h.Scheme == d.Scheme && h.Pepper == d.Pepper
+			if known && h.Until != 0 && (d.Until == 0 || h.Until < d.Until) {
+				d.Until = h.Until
+			}
+		}
+	}
+	return digests
+}
+
+// create decides about a key that the store does not have.
+func (im *importer) create(p *page, e *backupEntry) *effect {
+	tomb := p.tombs[e.ID]
+	most := max(im.to.perAccount(), im.file.accounts[e.Account])
+	name := accountName{e.Account, e.Name}
+	switch {
+	case tomb != 0 && !im.Revive:
+		return im.skip(e, SkipDeleted)
+	case p.names[name] != keys.ID{}:
+		return im.skip(e, SkipTaken)
+	case p.counts[e.Account] >= most:
+		return im.skip(e, SkipLimit)
+	}
+	im.draft.created++
+	p.names[name] = e.ID
+	p.counts[e.Account]++
+	if n := p.counts[e.Account]; n > im.to.perAccount() {
+		im.draft.over[e.Account] = n
+	}
+	return &effect{record: e.stored, tomb: tomb, most: most}
+}
+
+// free takes a record out of the names and the counts of a page.
+func (p *page) free(have *stored) {
+	delete(p.names, accountName{have.Account, have.Name})
+	p.counts[have.Account]--
+}
+
+func (im *importer) skip(e *backupEntry, why SkipReason) *effect {
+	im.draft.skipped = append(im.draft.skipped, Skipped{e.ID, e.Account, e.Name, why})
+	return nil
+}

@@ -1,0 +1,165 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+
+	"keystile/keys"
+)
+
+// importing says what is being done, in errors.
+const importing = "importing keys"
+
+// Export writes a backup of the store as it is at one moment. Changes are not held up,
+// however slowly w takes it: it goes through a temporary file beside the store.
+func (b *Bolt) Export(ctx context.Context, w io.Writer) error {
+	return spool(filepath.Dir(b.path), w, func(file io.Writer) error {
+		return b.view(ctx, "exporting keys", func(tx *bbolt.Tx) error { return b.export(ctx, tx, file) })
+	})
+}
+
+func (b *Bolt) export(ctx context.Context, tx *bbolt.Tx, file io.Writer) error {
+	meta, tombs := tx.Bucket(bucketMeta), tx.Bucket(bucketTombs)
+	header := backupHeader{
+		Store: string(meta.Get(metaStore)), Version: storeVersion(tx), Made: b.now(),
+		Keys: tx.Bucket(bucketRecords).Stats().KeyN, Deleted: tombs.Stats().KeyN,
+	}
+	copy(header.Pepper[:], meta.Get(metaPepper))
+	w, err := newBackupWriter(file, header)
+	if err != nil {
+		return err
+	}
+	err = eachRecord(tx, func(kept stored) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return w.key(kept)
+	})
+	if err != nil {
+		return err
+	}
+	err = tombs.ForEach(func(id, _ []byte) error {
+		return w.line(backupTomb{ID: keys.ID(id), Version: number(tombs, id)})
+	})
+	if err != nil {
+		return err
+	}
+	return w.finish()
+}
+
+// Import brings what a backup has into the store; see [ImportOptions]. The file is read
+// several times. One that is damaged is refused before anything is written: [ErrBackup],
+// [ErrBackupPepper]. It is written a part at a time, revocations first: after an error
+// it can be imported again.
+func (b *Bolt) Import(ctx context.Context, file io.ReadSeeker, o ImportOptions) (ImportReport, error) {
+	return runImport(ctx, file, &boltLedger{b: b}, o)
+}
+
+// boltLedger is a Bolt as an import sees it.
+type boltLedger struct {
+	b *Bolt
+	// counts are the keys of accounts, as long as the store is at version: counting
+	// takes long.
+	counts  map[string]int
+	version uint64
+}
+
+func (l *boltLedger) perAccount() int        { return l.b.perAccount }
+func (l *boltLedger) peppers() *keys.Peppers { return l.b.peppers }
+
+func (l *boltLedger) raise(ctx context.Context, version uint64) error {
+	return l.b.write(ctx, importing, func(s *step) error {
+		if storeVersion(s.Tx) >= version {
+			return nil
+		}
+		s.dirty = true
+		return putNumber(s.Bucket(bucketMeta), metaVersion, version)
+	})
+}
+
+func (l *boltLedger) read(ctx context.Context, entries []backupEntry) (p *page, err error) {
+	err = l.b.view(ctx, importing, func(tx *bbolt.Tx) error {
+		p, err = l.page(tx, entries)
+		return err
+	})
+	return p, err
+}
+
+func (l *boltLedger) write(ctx context.Context, entries []backupEntry, decide func(*page) []effect) error {
+	return l.b.write(ctx, importing, func(s *step) error {
+		p, err := l.page(s.Tx, entries)
+		if err != nil {
+			return err
+		}
+		for _, e := range decide(p) {
+			if err := l.take(s, e); err != nil {
+				return err
+			}
+		}
+		l.version = storeVersion(s.Tx)
+		return nil
+	})
+}
+
+// receipt has nothing pending: see Bolt.
+func (l *boltLedger) receipt(context.Context) keys.Receipt { return keys.Receipt{Version: l.version} }
+
+// page reads what the store has about some entries.
+func (l *boltLedger) page(tx *bbolt.Tx, entries []backupEntry) (*page, error) {
+	if version := storeVersion(tx); l.counts == nil || version != l.version {
+		l.version, l.counts = version, make(map[string]int)
+	}
+	p := newPage()
+	for i := range entries {
+		e := &entries[i]
+		if value := tx.Bucket(bucketRecords).Get(e.ID[:]); value != nil {
+			kept, err := decodeRecord(tx, e.ID[:], value)
+			if err != nil {
+				return nil, err
+			}
+			p.records[e.ID] = kept
+		}
+		p.tombs[e.ID] = number(tx.Bucket(bucketTombs), e.ID[:])
+		if e.deleted {
+			continue
+		}
+		if id := tx.Bucket(bucketNames).Get(nameKey(e.Account, e.Name)); id != nil {
+			p.names[accountName{e.Account, e.Name}] = keys.ID(id)
+		}
+		if _, counted := l.counts[e.Account]; !counted {
+			l.counts[e.Account] = countNames(tx, e.Account, math.MaxInt)
+		}
+		p.counts[e.Account] = l.counts[e.Account]
+	}
+	return p, nil
+}
+
+// take does what an import has decided.
+func (l *boltLedger) take(s *step, e effect) error {
+	switch {
+	case e.buried:
+		s.dirty = true
+		return putNumber(s.Bucket(bucketTombs), e.record.ID[:], e.record.Version)
+	case e.removed:
+		delete(l.counts, e.before.Account)
+		return s.remove(&e.before.Record, storeVersion(s.Tx)+1)
+	case e.before != nil:
+		if err := deleteName(s.Tx, &e.before.Record); err != nil {
+			return err
+		}
+	default:
+		l.counts[e.record.Account]++
+	}
+	e.record.Version = storeVersion(s.Tx) + 1
+	return errors.Join(
+		s.Bucket(bucketTombs).Delete(e.record.ID[:]),
+		putName(s.Tx, &e.record.Record),
+		s.keep(&e.record),
+		s.touch(e.record.ID, e.record.LastUsed),
+	)
+}

@@ -1,0 +1,62 @@
+-- Does what an import has decided about a page of keys: all of it, or, where something is not as it was decided by,
+-- nothing. KEYS[6] used, KEYS[7] operation, KEYS[8..] for each key the names of its account.
+-- ARGV[4..] eleven values for each key: [1] keep, remove or bury, [2] id, [3] expected version ('': no record), [4] expected
+-- tomb ('': none), [5] most keys of the account ('': the number does not rise), [6] name, [7] born, [8] active, [9] rest;
+-- of bury, the version of the deletion; [10] last use in Unix ms ('': never); [11] account.
+local refusal = foreign()
+if refusal then return refusal end
+local done = answered(KEYS[7])
+if done then return done end
+local FIELDS = 11
+local count = (#ARGV - 3) / FIELDS
+local function arg(i, field) return ARGV[3 + (i - 1) * FIELDS + field] end
+
+-- What the checks of a key must see of the keys before it.
+local holders, sizes = {}, {}
+local function holder(names, name)
+  local known = holders[names .. '\n' .. name]
+  if known == nil then known = redis.call('HGET', names, name) end
+  return known
+end
+for i = 1, count do
+  local kind, id, names = arg(i, 1), arg(i, 2), KEYS[7 + i]
+  local version, _, name = '', '', ''
+  local old = redis.call('HGET', RECORDS, id)
+  if old then version, _, _, name = fields(old) end
+  if version ~= arg(i, 3) or (redis.call('HGET', TOMBS, id) or '') ~= arg(i, 4) then return {'conflict'} end
+  if old then holders[names .. '\n' .. name] = false end
+  if kind == 'keep' then
+    local have = holder(names, arg(i, 6))
+    if have and have ~= id then return {'conflict'} end
+    holders[names .. '\n' .. arg(i, 6)] = id
+    if not old then
+      sizes[names] = (sizes[names] or redis.call('HLEN', names)) + 1
+      if sizes[names] > number(arg(i, 5)) then return {'conflict'} end
+    end
+  end
+end
+
+stamp()
+local version = redis.call('HGET', META, 'version')
+for i = 1, count do
+  local kind, id, names = arg(i, 1), arg(i, 2), KEYS[7 + i]
+  if kind == 'bury' then
+    redis.call('HSET', TOMBS, id, arg(i, 9))
+  else
+    local old = redis.call('HGET', RECORDS, id)
+    if old then
+      local _, _, _, name = fields(old)
+      redis.call('HDEL', names, name)
+    end
+    if kind == 'remove' then
+      redis.call('HDEL', KEYS[6], id)
+      version = keep(id, function() return nil end)
+    else
+      redis.call('HDEL', TOMBS, id)
+      redis.call('HSET', names, arg(i, 6), id)
+      version = keep(id, function(v) return join(v, arg(i, 7), arg(i, 11), arg(i, 6), arg(i, 8), arg(i, 9)) end)
+      if number(arg(i, 10)) > number(redis.call('HGET', KEYS[6], id)) then redis.call('HSET', KEYS[6], id, arg(i, 10)) end
+    end
+  end
+end
+return answer(KEYS[7], 'done', version, '')
