@@ -4,7 +4,7 @@ FUZZTIME    ?= 20s
 VULNDB      ?=
 BINARY_SIZE := 18000000
 
-.PHONY: help build demo test lint fuzz vuln bench tools testrun clean
+.PHONY: help build demo test faults lint fuzz vuln bench tools testrun clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,6 +24,11 @@ test: testrun ## install what the tests need, then run all: with -race, then tho
 		-- -race -count=1 ./... \
 		-- -count=1 -p 1 -run '^TestMeasured' ./... \
 		-- -C tools -count=1 ./...
+
+faults: ## seed one small defect after the other into a copy: does a test fail for each? (about 2 minutes)
+	tools/install-needs.sh
+	go -C tools build -buildvcs=false -o ../bin/ ./faults
+	bin/faults
 
 lint: tools ## vet, staticcheck, gofumpt, tidy modules
 	go vet ./...
