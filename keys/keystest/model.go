@@ -13,10 +13,6 @@ import (
 	"keystile/keys"
 )
 
-func modelClauses() []clause {
-	return []clause{{"any sequence of calls does what a simple map does", likeTheModel}}
-}
-
 // modelLimit is small, so that the limit is met often.
 const modelLimit = 3
 
