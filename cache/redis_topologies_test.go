@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -74,8 +75,19 @@ func TestRedisIsReachedOnlyByThoseItKnows(t *testing.T) {
 }
 
 // sentinelGrants are what deploy/README.md says that a user of Sentinels needs.
-func sentinelGrants() []string {
-	return []string{"on", ">" + aclPassword, "resetchannels", "&*", "-@all", "+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "+ping"}
+func sentinelGrants(t testing.TB) []string {
+	t.Helper()
+	text, err := os.ReadFile("../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rules, found := strings.CutPrefix(strings.TrimSpace(line), "user keystile on #<hash> "); found {
+			return append(strings.Fields(rules), "on", ">"+aclPassword)
+		}
+	}
+	t.Fatal("deploy/README.md does not say what a user of Sentinels needs")
+	return nil
 }
 
 // startSentinels starts a primary that is fenced by its one replica, Sentinels, and on
@@ -89,7 +101,7 @@ func startSentinels(t testing.TB) (*redistest.Sentinel, RedisOptions) {
 	sentinels := redistest.StartSentinel(t, primary, replica)
 	admit(t, primary, replica)
 	for _, node := range sentinels.Nodes() {
-		node.Must(slices.Concat([]string{"ACL", "SETUSER", "keystile"}, sentinelGrants())...)
+		node.Must(slices.Concat([]string{"ACL", "SETUSER", "keystile"}, sentinelGrants(t))...)
 		t.Cleanup(func() { (&commandCount{}).take(t, node) })
 	}
 	server := asKeystile(sentinels.Addrs()...)
