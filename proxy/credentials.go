@@ -52,12 +52,15 @@ func newCarriers(key, secret string, ignored []Carrier) carriers {
 
 // add says that a header is removed and, unless it is ignored, read.
 func (c *carriers) add(name string, ignored bool) {
-	c.removed[spelling(name)] = true
+	c.remove(name)
 	if !ignored {
 		c.once = append(c.once, name)
 		c.watched[spelling(name)] = true
 	}
 }
+
+// remove says that a header of the client's never reaches the upstream, in no spelling.
+func (c *carriers) remove(name string) { c.removed[spelling(name)] = true }
 
 // spelling is what all look-alikes of a header name have in common: servers that
 // turn names into variables read X_Key, x-key and X-Key alike.

@@ -88,6 +88,10 @@ func New(o Options) *Proxy {
 	o.setDefaults()
 	p := &Proxy{options: o, metrics: newMetrics(o.Registerer)}
 	p.carriers = newCarriers(o.KeyHeader, o.SecretHeader, o.IgnoreCarriers)
+	p.carriers.remove(requestIDHeader) // ours are set afterwards
+	for name := range o.UpstreamHeaders {
+		p.carriers.remove(name)
+	}
 	p.flights.init()
 	p.limits.init(o.DefaultRate)
 	p.access = newAccessLog(o.AccessLog, o.Log, p.metrics.logDropped)

@@ -200,6 +200,13 @@ func TestWireCredentialsNeverReachTheUpstream(t *testing.T) {
 			send:     asking("GET /a HTTP/1.1", "X-Account: theirs", "Connection: close, X-Account"),
 			adjust:   func(with *settings) { with.UpstreamHeaders = map[string][]string{"X-Account": {"ours"}} },
 		},
+		{
+			name: "look-alikes of what is set for the upstream are removed", status: 200,
+			received: reaching("GET /a HTTP/1.1", "X-Account-Id: ours"),
+			send: asking("GET /a HTTP/1.1", "X_Account_Id: a", "x-account_id: b", "X-Account-Id: c", "X_Request_Id: d",
+				"Connection: X-Account-Id"),
+			adjust: func(with *settings) { with.UpstreamHeaders = map[string][]string{"X-Account-Id": {"ours"}} },
+		},
 	} {
 		t.Run(row.name, row.run)
 	}
