@@ -109,6 +109,18 @@ func settings(t *testing.T, command []string) (lines []string) {
 	return lines
 }
 
+func TestConfigurationsOfTheReadmeAreAccepted(t *testing.T) {
+	blocks := codeBlocks(readReadme(t), "yaml")
+	for _, block := range blocks {
+		if _, warnings, err := parseConfig("README.md", []byte(block), nil); err != nil || len(warnings) > 0 {
+			t.Errorf("%s: %v, %q", block, err, warnings)
+		}
+	}
+	if len(blocks) == 0 {
+		t.Error("there is none")
+	}
+}
+
 func TestCompositionGivesEachProcessItsOwnMemory(t *testing.T) {
 	c := readComposition(t)
 	volumes := map[string]string{}
