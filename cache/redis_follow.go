@@ -266,7 +266,9 @@ func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 	case applied < a.version && len(a.entries) == 0:
 		return f.diverged(sent, ResyncGap)
 	case len(a.entries) > 0: // the next poll tells others how far we are
-		mirror.fresh.completed(sent)
+		if applied == a.version { // a process that was stopped admits nobody before the last of many
+			mirror.fresh.completed(sent)
+		}
 		return true, nil
 	case a.digest != f.r.set.digest:
 		return f.diverged(sent, ResyncDigest)
