@@ -106,7 +106,7 @@ var errConflict = errors.New("the record was changed meanwhile")
 
 // Update changes a record. See [keys.Store].
 func (r *Redis) Update(ctx context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, keys.Receipt, error) {
-	updated, s, err := r.amend(ctx, id, change)
+	updated, s, err := r.amend(ctx, id, r.least, change)
 	if err != nil {
 		return keys.Record{}, keys.Receipt{}, err
 	}
@@ -118,22 +118,44 @@ func (r *Redis) Update(ctx context.Context, id keys.ID, change func(*keys.Record
 	return updated, r.receipt(ctx, s, updated.Version), nil
 }
 
-// amend reads a record, has it changed, and writes it if it is still at the same
-// version; else it begins again. It returns the session that wrote, nil if nothing
+// errLags says that the server has lost changes.
+var errLags = errors.New("the server has an older record than this process; what it lost is being made again")
+
+// least returns the version that the store's record of a key, read afterwards, has at
+// least, if it has lost nothing. Another server may have taken over that lacks what this
+// process judges by: a change of the record there would be newer than all that is known,
+// so a revocation that was lost would stay lost.
+func (r *Redis) least(id keys.ID) uint64 {
+	version := r.o.Mirror.Version()
+	if known, present := r.o.Mirror.Get(id); present {
+		return known.Version
+	}
+	return version + 1
+}
+
+// whatever is for those who mend what the store has lost.
+func whatever(keys.ID) uint64 { return 0 }
+
+// amend reads a record, which must have the least version, has it changed, and writes it
+// if it is still at the same version; else it begins again. It returns the session that wrote, nil if nothing
 // changed.
-func (r *Redis) amend(ctx context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, *session, error) {
+func (r *Redis) amend(ctx context.Context, id keys.ID, least func(keys.ID) uint64, change func(*keys.Record) error) (keys.Record, *session, error) {
 	for {
-		updated, s, err := r.tryAmend(ctx, id, change)
+		updated, s, err := r.tryAmend(ctx, id, least(id), change)
 		if !errors.Is(err, errConflict) {
 			return updated, s, err
 		}
 	}
 }
 
-func (r *Redis) tryAmend(ctx context.Context, id keys.ID, change func(*keys.Record) error) (none keys.Record, _ *session, _ error) {
+func (r *Redis) tryAmend(ctx context.Context, id keys.ID, least uint64, change func(*keys.Record) error) (none keys.Record, _ *session, _ error) {
+	const doing = "updating a key"
 	before, err := r.Get(ctx, id)
 	if err != nil {
 		return none, nil, err
+	}
+	if before.Version < least {
+		return none, nil, unavailable(doing, errLags)
 	}
 	after := before
 	if err := change(&after); err != nil {
@@ -147,7 +169,6 @@ func (r *Redis) tryAmend(ctx context.Context, id keys.ID, change func(*keys.Reco
 	if err != nil {
 		return none, nil, err
 	}
-	const doing = "updating a key"
 	answer, s, err := r.operation(ctx, doing, r.scripts.update,
 		[]string{r.namesOf(before.Account), r.operationName(newOperation())},
 		string(id[:]), strconv.FormatUint(before.Version, 10), after.Name, digit(after.Active), tail)

@@ -49,15 +49,20 @@ func (f *follower) rebuild(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the whole set: %w", err)
 	}
+	var lost []string
 	if f.loaded {
 		if err := f.reassert(ctx, next); err != nil {
 			return fmt.Errorf("re-asserting revocations: %w", err)
+		}
+		if lost, err = f.lost(ctx, next); err != nil {
+			return fmt.Errorf("looking for lost keys: %w", err)
 		}
 	}
 	if err := f.catchUp(ctx, next); err != nil {
 		return err
 	}
 	f.swap(next)
+	f.countLost(lost)
 	f.resync, f.loaded = "", true
 	if f.r.o.Events.Resynced != nil {
 		f.r.o.Events.Resynced(cause)
@@ -213,7 +218,6 @@ func (f *follower) reassert(ctx context.Context, next *nextSet) error {
 			return err
 		}
 	}
-	f.countLost(next)
 	return f.raise(ctx, highest)
 }
 
@@ -258,7 +262,7 @@ func (f *follower) deleteAgain(ctx context.Context, id keys.ID, highest uint64) 
 func (f *follower) narrowAgain(ctx context.Context, known keys.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
 	defer cancel()
-	_, s, err := f.r.amend(ctx, known.ID, func(record *keys.Record) error {
+	_, s, err := f.r.amend(ctx, known.ID, whatever, func(record *keys.Record) error {
 		if record.Version > known.Version {
 			return errNewer
 		}
@@ -286,17 +290,38 @@ func (f *follower) again(id keys.ID, what string, s *session, err error) error {
 	return err
 }
 
-// countLost counts the keys that the store had, by our knowledge, and lacks.
-func (f *follower) countLost(next *nextSet) {
-	lost := 0
+// lost returns the keys that this process has, and that the store lacks although nobody
+// deleted them. Versions do not tell: those of a new server begin above all others.
+func (f *follower) lost(ctx context.Context, next *nextSet) (lost []string, err error) {
+	var missing []string
 	for n := range f.r.o.Mirror.table.Load().all() {
-		if next.table.find(&n.grant.ID) == nil && n.grant.Version > next.version {
-			lost++
-			f.r.o.Log.Error("the store has lost a key", "key", n.grant.ID.String(), "version", n.grant.Version)
+		if next.table.find(&n.grant.ID) == nil {
+			missing = append(missing, string(n.grant.ID[:]))
 		}
 	}
-	if lost > 0 && f.r.o.Events.Lost != nil {
-		f.r.o.Events.Lost(lost)
+	for ids := range slices.Chunk(missing, 1000) {
+		deleted, err := f.session.conn.HMGet(ctx, f.r.name("tombs"), ids...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for i, version := range deleted {
+			if version == nil {
+				lost = append(lost, ids[i])
+			}
+		}
+	}
+	return lost, nil
+}
+
+// countLost counts and logs keys that the store has lost.
+func (f *follower) countLost(lost []string) {
+	for _, field := range lost {
+		if id, err := idOf(field); err == nil {
+			f.r.o.Log.Error("the store has lost a key", "key", id.String())
+		}
+	}
+	if len(lost) > 0 && f.r.o.Events.Lost != nil {
+		f.r.o.Events.Lost(len(lost))
 	}
 }
 

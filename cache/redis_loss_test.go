@@ -1,0 +1,168 @@
+package cache
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keystile/cache/redistest"
+	"keystile/keys"
+)
+
+// forgetting is a server whose replica stops following it, and is then taken for it: what
+// was changed between is lost.
+type forgetting struct {
+	t                *testing.T
+	primary, replica *redistest.Server
+	link             *redistest.Proxy // leads to the one that is taken for the primary
+	reasserted, lost atomic.Int64
+}
+
+func newForgetting(t *testing.T) *forgetting {
+	x := &forgetting{t: t, primary: redistest.Start(t, redistest.Options{})}
+	x.replica = redistest.Start(t, redistest.Options{ReplicaOf: x.primary})
+	x.link = redistest.NewProxy(t, x.primary.Addr())
+	return x
+}
+
+// open opens a store at an address.
+func (x *forgetting) open(addr string) *Redis {
+	x.t.Helper()
+	r, err := OpenRedis(x.t.Context(), RedisOptions{
+		Server: RedisServer{Addresses: []string{addr}}, Mirror: NewMirror(), AllowUnfenced: true, ReceiptDeadline: 50 * time.Millisecond,
+		Events: RedisEvents{Reasserted: func() { x.reasserted.Add(1) }, Lost: func(n int) { x.lost.Add(int64(n)) }},
+	})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.t.Cleanup(func() { _ = r.Close() })
+	<-r.serving
+	return r
+}
+
+func (x *forgetting) create(r *Redis, name string) keys.Record {
+	x.t.Helper()
+	id := keys.NewID()
+	var none *keys.Peppers
+	made, err := r.Create(x.t.Context(), keys.Draft{ID: id, Account: "default", Name: name, Digest: none.Digest(keys.NewSecret(id))})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return made.Record
+}
+
+// detach ends the replication once the replica has n records.
+func (x *forgetting) detach(n string) {
+	x.t.Helper()
+	x.eventually("the replica has what the primary has", func() bool {
+		return x.replica.Must("HLEN", "{keystile}:records") == n
+	})
+	x.replica.Must("REPLICAOF", "NO", "ONE")
+}
+
+func (x *forgetting) take() {
+	x.link.SetTarget(x.replica.Addr())
+	x.link.Disconnect()
+}
+
+func (x *forgetting) eventually(what string, condition func() bool) {
+	x.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(30 * time.Second); !condition(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			x.t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func (x *forgetting) switchOff(r *Redis, id keys.ID) {
+	x.t.Helper()
+	if _, _, err := r.Update(x.t.Context(), id, func(record *keys.Record) error { record.Active = false; return nil }); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x *forgetting) delete(r *Redis, id keys.ID) {
+	x.t.Helper()
+	if _, err := r.Delete(x.t.Context(), id, nil); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func TestWhatAServerLostIsMadeAgainOrCounted(t *testing.T) {
+	x := newForgetting(t)
+	r := x.open(x.link.Addr())
+	off, gone, later := x.create(r, "off"), x.create(r, "gone"), x.create(r, "later")
+	x.detach("3")
+	x.switchOff(r, off.ID)
+	x.delete(r, gone.ID)
+	lost := x.create(r, "lost")
+	x.eventually("the changes are known", func() bool { return r.o.Mirror.Version() == lost.Version })
+	other := x.open(x.replica.Addr())
+	x.delete(other, later.ID) // not lost: somebody wanted it
+
+	x.take()
+	x.eventually("the revocations were made again", func() bool { return x.reasserted.Load() == 2 })
+	x.eventually("the lost key was counted", func() bool { return x.lost.Load() == 1 })
+	if got, err := other.Get(t.Context(), off.ID); err != nil || got.Active {
+		t.Errorf("the key that was switched off: %+v, %v", got, err)
+	}
+	for _, id := range []keys.ID{gone.ID, lost.ID, later.ID} {
+		if _, err := other.Get(t.Context(), id); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("a key that is gone: %v", err)
+		}
+	}
+	x.eventually("both hold the same", func() bool { return r.o.Mirror.Version() == other.o.Mirror.Version() })
+	if n := x.lost.Load(); n != 1 {
+		t.Errorf("%d keys were counted as lost, want 1", n)
+	}
+}
+
+// A change of the older record would be newer than the revocation that was lost, which
+// would then not be made again.
+func TestNothingIsBuiltOnARecordThatLacksAKnownRevocation(t *testing.T) {
+	x := newForgetting(t)
+	r := x.open(x.link.Addr())
+	off, gone, kept := x.create(r, "off"), x.create(r, "gone"), x.create(r, "kept")
+	x.detach("3")
+	x.switchOff(r, off.ID)
+	x.delete(r, gone.ID)
+	x.eventually("the changes are known", func() bool { _, there := r.o.Mirror.Get(gone.ID); return !there })
+	r.stop() // the follower, which would mend it, comes later
+	r.stopped.Wait()
+
+	x.take()
+	rename := func(record *keys.Record) error { record.Name += " too"; return nil }
+	for _, k := range []keys.Record{off, gone} {
+		if got, _, err := r.Update(t.Context(), k.ID, rename); !errors.Is(err, keys.ErrUnavailable) {
+			t.Errorf("renaming %s on a server that lost its revocation: %+v, %v", k.Name, got, err)
+		}
+	}
+	if _, _, err := r.Update(t.Context(), kept.ID, rename); err != nil {
+		t.Errorf("renaming a key of which nothing was lost: %v", err)
+	}
+}
+
+func TestPollThatReturnsNotYetAllLetsNobodyDecide(t *testing.T) {
+	r := &Redis{o: RedisOptions{Mirror: NewMirror(), MaxStaleness: time.Minute}, clock: time.Now}
+	f := &follower{r: r}
+	sent := time.Now()
+	take := func(a pollAnswer) {
+		t.Helper()
+		if again, err := f.take(a, sent); err != nil || !again {
+			t.Fatalf("again %t, %v", again, err)
+		}
+	}
+	take(pollAnswer{version: 3, entries: []logEntry{{before: 0, version: 1}, {before: 1, version: 2}}})
+	if polled := r.o.Mirror.fresh.state.Load().polled; !polled.IsZero() {
+		t.Error("requests may be decided by a part of the changes")
+	}
+	take(pollAnswer{version: 3, entries: []logEntry{{before: 2, version: 3}}})
+	if polled := r.o.Mirror.fresh.state.Load().polled; polled != sent {
+		t.Error("all changes are applied, and requests wait for more")
+	}
+}
