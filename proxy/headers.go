@@ -63,10 +63,23 @@ func setForwarded(pr *httputil.ProxyRequest, trusted bool) {
 // ReverseProxy judges the upgrade before it calls Rewrite, and blames the upstream.
 func (p *Proxy) dropUpgrade(in *http.Request) {
 	upgrade := in.Header["Upgrade"]
-	if !p.options.WebSocket || in.Method != http.MethodGet || len(upgrade) != 1 || !isWebSocket(upgrade[0]) {
+	if !p.options.WebSocket || in.Method != http.MethodGet || len(upgrade) != 1 || !isWebSocket(upgrade[0]) || !connectionNames(in.Header, "upgrade") {
 		in.Header.Del("Upgrade")
 	}
 	in.Header.Del("Http2-Settings")
+}
+
+// connectionNames reports whether Connection names the option (RFC 9110 section 7.6.1).
+// An Upgrade that it does not name is none.
+func connectionNames(h http.Header, option string) bool {
+	for _, value := range h["Connection"] {
+		for named := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(trim(named), option) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func isWebSocket(upgrade string) bool { return strings.EqualFold(upgrade, "websocket") }

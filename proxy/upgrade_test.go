@@ -108,6 +108,14 @@ func TestWireSwitchToAnotherProtocolThanAskedForIsAFailure(t *testing.T) {
 		}), "GET /a HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket")
 }
 
+// TestWireSwitchThatConnectionDoesNotNameIsAFailure: ReverseProxy refuses it as well, but
+// leaves the connection to the upstream open.
+func TestWireSwitchThatConnectionDoesNotNameIsAFailure(t *testing.T) {
+	t.Parallel()
+	upstreamFailure{cause: "protocol", code: "upstream_unreachable", status: 502, reached: true}.check(t,
+		newStage(t, webSocketOn), "GET /a HTTP/1.1", "Connection: keep-alive", "Upgrade: websocket")
+}
+
 func TestDrainEndsWebSocketsAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, webSocketOn)
