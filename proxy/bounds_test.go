@@ -233,6 +233,7 @@ func TestWireUpstreamFailuresAreToldAndCountedByCause(t *testing.T) {
 		{"closed before an answer", "closed", "upstream_unreachable", 502, true, once("")},
 		{"closed within the head", "closed", "upstream_unreachable", 502, true, once("HTTP/1.1 200 OK\r\nServer: a\r\n")},
 		{"an answer that is not HTTP", "protocol", "upstream_unreachable", 502, true, once("SSH-2.0-OpenSSH\r\n")},
+		{"a status below 100", "protocol", "upstream_unreachable", 502, true, once("HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n")},
 		{"a switch nobody asked for", "protocol", "upstream_unreachable", 502, true, func(with *settings) {
 			with.script = func(c *upstreamConn) {
 				defer c.Close()

@@ -14,6 +14,7 @@ import (
 
 var (
 	errSilence       = errors.New("the upstream paused for too long in the middle of its answer")
+	errNoStatus      = errors.New("the upstream answered with a status below 100") // net/http panics when it is to write one
 	errUnaskedSwitch = errors.New("the upstream switched to a protocol that was not asked for")
 )
 

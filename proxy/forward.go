@@ -97,6 +97,9 @@ func (p *Proxy) barConn(x *exchange) Verdict {
 // modifyResponse prepares an answer for its way to the client.
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
+	if res.StatusCode < 100 {
+		return errNoStatus
+	}
 	res.Header.Set(requestIDHeader, x.requestID)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		if len(x.in.Header["Upgrade"]) == 0 || !isWebSocket(res.Header.Get("Upgrade")) {
