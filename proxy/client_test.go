@@ -27,6 +27,7 @@ func TestClientAddressIsBelievedOnlyFromTrustedProxies(t *testing.T) {
 		{"nothing said", "10.0.0.1:1", nil, "10.0.0.1", trusted},
 		{"an IPv6 peer", "[fd00::1]:1", []string{"2001:db8::1"}, "2001:db8::1", trusted},
 		{"an IPv6 peer with a zone", "[fd00::1%eth0]:1", []string{"2001:db8::1"}, "2001:db8::1", trusted},
+		{"an IPv6 address with a zone", "10.0.0.1:1", []string{"fe80::1%any \"text\""}, "fe80::1", trusted},
 		{"an IPv4 peer in IPv6 form", "[::ffff:10.0.0.1]:1", []string{"::ffff:1.2.3.4"}, "1.2.3.4", trusted},
 		{"a peer without a port", "pipe", []string{"1.2.3.4"}, "pipe", trusted},
 	} {
