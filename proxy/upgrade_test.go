@@ -109,11 +109,18 @@ func TestWireSwitchToAnotherProtocolThanAskedForIsAFailure(t *testing.T) {
 }
 
 // TestWireSwitchThatConnectionDoesNotNameIsAFailure: ReverseProxy refuses it as well, but
-// leaves the connection to the upstream open.
+// leaves the connection to the upstream to the garbage collector. Who refused it shows
+// in the log alone.
 func TestWireSwitchThatConnectionDoesNotNameIsAFailure(t *testing.T) {
 	t.Parallel()
+	log := new(lines)
+	s := newStage(t, webSocketOn, func(with *settings) { with.Log = log.logger() })
 	upstreamFailure{cause: "protocol", code: "upstream_unreachable", status: 502, reached: true}.check(t,
-		newStage(t, webSocketOn), "GET /a HTTP/1.1", "Connection: keep-alive", "Upgrade: websocket")
+		s, "GET /a HTTP/1.1", "Connection: keep-alive", "Upgrade: websocket")
+	s.proxy.Close()
+	if !strings.Contains(log.text(), errUnaskedSwitch.Error()) {
+		t.Errorf("logged: %s", log.text())
+	}
 }
 
 func TestDrainEndsWebSocketsAtItsDeadline(t *testing.T) {
