@@ -1,0 +1,122 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keystile/cache/redistest"
+)
+
+// secured is the configuration of a process that reaches a server over TLS, with
+// the password in a file and a certificate of its own.
+func secured(c *redistest.Certificates) string {
+	return fmt.Sprintf("store: {driver: redis, redis: {password_file: password, tls: {ca_file: '%s', cert_file: '%s', key_file: '%s'}}}\n",
+		c.CA, c.Client, c.ClientKey)
+}
+
+func TestRedisIsReachedOverTLSWithAPasswordFromAFile(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{TLS: true, Password: "hunter2", AppendOnly: "always"})
+	c := command{
+		folder: t.TempDir(), config: secured(server.Certificates()),
+		env: []string{"KEYSTILE_STORE_REDIS_URL=rediss://" + server.Addr()},
+	}
+	writeFile(t, filepath.Join(c.folder, "password"), "hunter2\n", 0o600)
+	p := startServe(t, newSample(t).URL, c)
+	awaitReady(t, p)
+	admits(t, p, newLasting(t), p.client(t).create(t, "").Secret, "")
+	p.stop(t)
+	if strings.Contains(p.stderr.text(), "hunter2") {
+		t.Error("the password is in the log")
+	}
+
+	c.args = serveArgs()
+	writeFile(t, filepath.Join(c.folder, "password"), "hunter3\n", 0o600)
+	wrong := start(t, c)
+	if code := wrong.wait(t); code != 1 || !strings.Contains(wrong.stderr.text(), "the server refuses us") || strings.Contains(wrong.stderr.text(), "hunter3") {
+		t.Errorf("with another password: exit code %d, %s", code, wrong.stderr.text())
+	}
+	writeFile(t, filepath.Join(c.folder, "password"), "hunter2\n", 0o644)
+	refuses(t, c, "store.redis.password_file: password has mode 0644, so users other than its owner could read or change the secret in it; type: chmod 0640 password")
+}
+
+func TestSentinelsAndClusterAreReachedAsConfigured(t *testing.T) {
+	fenced := redistest.Options{Lines: []string{"min-replicas-to-write 1"}}
+	primary := redistest.Start(t, fenced)
+	fenced.ReplicaOf = primary
+	sentinels := redistest.StartSentinel(t, primary, redistest.Start(t, fenced))
+	cluster := redistest.StartCluster(t)
+	for name, env := range map[string][]string{
+		"Sentinels": {
+			"KEYSTILE_STORE_REDIS_ADDRESSES=" + strings.Join(sentinels.Addrs(), ","),
+			"KEYSTILE_STORE_REDIS_SENTINEL_PRIMARY=" + sentinels.Name(), "KEYSTILE_STORE_REDIS_WAIT_REPLICAS=1",
+		},
+		"Cluster": {"KEYSTILE_STORE_REDIS_ADDRESSES=" + strings.Join(cluster.Addrs(), ","), "KEYSTILE_STORE_REDIS_CLUSTER=true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startServe(t, newSample(t).URL, command{env: append(env, "KEYSTILE_STORE_DRIVER=redis")})
+			awaitReady(t, p)
+			made := p.client(t).create(t, "")
+			if made.Effective != "everywhere" {
+				t.Errorf("created: %+v", made)
+			}
+			admits(t, p, newLasting(t), made.Secret, "")
+			p.stop(t)
+		})
+	}
+}
+
+func TestReceiptTellsOfReplicasThatLackTheChange(t *testing.T) {
+	p := startServe(t, newSample(t).URL, atRedis(safeRedis(t).Addr(), "only", "wait_replicas: 2"))
+	awaitReady(t, p)
+	got := p.client(t).call(t, "POST", keysPath, "{}")
+	if got.status != http.StatusCreated || !strings.Contains(string(got.body), `"replicas":{"want":2,"have":0}`) || strings.Contains(string(got.body), "everywhere") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+func TestClientCertificateIsReadAgainForEachConnection(t *testing.T) {
+	a, folder := newAuthority(t), t.TempDir()
+	a.write(t, folder, 2)
+	conf, err := redisTLS(redisTLSConfig{CertFile: filepath.Join(folder, "tls.crt"), KeyFile: filepath.Join(folder, "tls.key")})
+	if err != nil || conf.RootCAs != nil || conf.MinVersion != tls.VersionTLS12 {
+		t.Fatalf("got %+v, %v", conf, err)
+	}
+	serial := func() int64 {
+		pair, err := conf.GetClientCertificate(&tls.CertificateRequestInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf.SerialNumber.Int64()
+	}
+	before := serial()
+	a.write(t, folder, 3)
+	if after := serial(); before != 2 || after != 3 {
+		t.Errorf("the certificates are number %d and %d", before, after)
+	}
+}
+
+func TestMistakesInFilesForRedisAreFoundAtTheStart(t *testing.T) {
+	folder := t.TempDir()
+	text := filepath.Join(folder, "text")
+	writeFile(t, text, "no certificate\n", 0o600)
+	for name, test := range map[string]struct {
+		change func(c *redisConfig)
+		want   string
+	}{
+		"no password":          {func(c *redisConfig) { c.PasswordFile = "missing" }, "store.redis.password_file: the file cannot be opened"},
+		"no Sentinel password": {func(c *redisConfig) { c.SentinelPasswordFile = "missing" }, "store.redis.sentinel_password_file: the file cannot be opened"},
+		"no authority":         {func(c *redisConfig) { c.TLS.CAFile = "missing" }, "store.redis.tls.ca_file: open missing"},
+		"a text as authority":  {func(c *redisConfig) { c.TLS.CAFile = text }, "store.redis.tls.ca_file: " + text + " has no PEM certificate"},
+		"no certificate":       {func(c *redisConfig) { c.TLS.CertFile, c.TLS.KeyFile = "missing", text }, "store.redis.tls: loading the certificate from missing and " + text},
+	} {
+		c := redisConfig{URL: "rediss://redis"}
+		test.change(&c)
+		if _, err := redisServer(c); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+}
