@@ -71,6 +71,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 }
 
 func (l *limitListener) admit(conn net.Conn) net.Conn {
+	limitUnsent(conn)
 	c := &limitedConn{Conn: conn, listener: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // exhausted is a listener that runs out of descriptors now and then.
@@ -102,6 +103,35 @@ func TestClosingTheListenerEndsConnectionsThatNeverSentAByte(t *testing.T) {
 	}
 	silent.ended()
 	busy.ended()
+}
+
+// TestClientThatReadsSlowlyIsNotCut: it takes bytes all the time, but fewer within the
+// deadline of a write than the kernel would want gone before it takes more.
+func TestClientThatReadsSlowlyIsNotCut(t *testing.T) {
+	t.Parallel()
+	const progress = 2 * time.Second
+	s := newStage(t, scripted(flood), func(with *settings) { with.WriteProgress, with.limit = progress, 10 })
+	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 64<<10) })
+	}}
+	conn, err := small.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := newClient(t, conn).send(s.request("GET /a HTTP/1.1")).head("GET").Body
+	tick := time.NewTicker(40 * time.Millisecond)
+	defer tick.Stop()
+	read := int64(0)
+	for began := time.Now(); time.Since(began) < 2*progress; {
+		<-tick.C
+		n, err := io.CopyN(io.Discard, body, 16<<10)
+		if read += n; err != nil {
+			t.Fatalf("after %v and %d bytes: %v", time.Since(began), read, err)
+		}
+	}
+	if n, err := io.Copy(io.Discard, body); err != nil || read+n != floodSize {
+		t.Errorf("%d bytes, %v", read+n, err)
+	}
 }
 
 func TestMaxConnectionsFollowsTheLimitOfOpenFiles(t *testing.T) {
