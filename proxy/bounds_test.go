@@ -92,6 +92,20 @@ func TestWireBodyThatStopsArrivingIsRefused(t *testing.T) {
 	s.blameless(t)
 }
 
+// TestWireRefusedClientThatStopsSendingIsTold: net/http waits for the body before it
+// writes the answer, which must not come too late then.
+func TestWireRefusedClientThatStopsSendingIsTold(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(with *settings) { with.WriteProgress = 4 * brief })
+	c := s.dial(t).send(s.stranger("POST /a HTTP/1.1", "Content-Length: 500") + "hello")
+	res, body := c.answer("POST")
+	if res.StatusCode != 401 || !res.Close {
+		t.Errorf("status %d, close %v", res.StatusCode, res.Close)
+	}
+	checkRefusal(t, body, "missing_credentials", "")
+	c.ended()
+}
+
 func TestWireBodyThatKeepsArrivingIsNotCut(t *testing.T) {
 	t.Parallel()
 	const progress = 600 * time.Millisecond

@@ -72,7 +72,8 @@ func (p *Proxy) refuse(x *exchange, r refusal) {
 	if x.body.unread() {
 		h.Set("Connection", "close")
 	}
-	x.out.boundBody(x.in, drainDeadline)
+	// Halved, because the answer is written only when the body has been waited for.
+	x.out.boundBody(x.in, min(drainDeadline, p.options.WriteProgress/2))
 	body, _ := json.Marshal(p.errorBody(x, ruling, message)) // strings and numbers: it cannot fail
 	x.out.WriteHeader(ruling.status)
 	_, _ = x.out.Write(append(body, '\n'))
