@@ -4,7 +4,8 @@
 //
 // serve starts the proxy listener and the admin listener over one store; demo does
 // the same with a temporary store, a sample generator behind it and a first key. On
-// SIGTERM readiness fails first, then requests in flight are given time to end.
+// SIGTERM, SIGINT or SIGHUP readiness fails first, then requests in flight are given time
+// to end.
 package main
 
 import (
@@ -16,11 +17,21 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], stdio{os.Stdout, os.Stderr, os.Environ()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(exitCode(err))
+}
+
+// endings are the signals that end the process in an orderly way. A terminal that is
+// closed sends SIGHUP, which would end it at once; under nohup it stays ignored.
+func endings() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
