@@ -2,6 +2,9 @@ package cache
 
 import (
 	"errors"
+	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,8 +32,13 @@ func newForgetting(t *testing.T) *forgetting {
 // open opens a store at an address.
 func (x *forgetting) open(addr string) *Redis {
 	x.t.Helper()
+	return x.openAs("", addr, 50*time.Millisecond)
+}
+
+func (x *forgetting) openAs(name, addr string, deadline time.Duration) *Redis {
+	x.t.Helper()
 	r, err := OpenRedis(x.t.Context(), RedisOptions{
-		Server: RedisServer{Addresses: []string{addr}}, Mirror: NewMirror(), AllowUnfenced: true, ReceiptDeadline: 50 * time.Millisecond,
+		Server: RedisServer{Addresses: []string{addr}}, Mirror: NewMirror(), AllowUnfenced: true, Name: name, ReceiptDeadline: deadline,
 		Events: RedisEvents{Reasserted: func() { x.reasserted.Add(1) }, Lost: func(n int) { x.lost.Add(int64(n)) }},
 	})
 	if err != nil {
@@ -164,5 +172,57 @@ func TestPollThatReturnsNotYetAllLetsNobodyDecide(t *testing.T) {
 	take(pollAnswer{version: 3, entries: []logEntry{{before: 2, version: 3}}})
 	if polled := r.o.Mirror.fresh.state.Load().polled; polled != sent {
 		t.Error("all changes are applied, and requests wait for more")
+	}
+}
+
+// pendingWhile makes a key while another process stands still and something happens to
+// the connections, and returns the receipt.
+func (x *forgetting) pendingWhile(happens func()) keys.Receipt {
+	x.t.Helper()
+	r, still := x.openAs("writer", x.link.Addr(), time.Second), x.openAs("still", x.primary.Addr(), time.Second)
+	still.stop()
+	still.stopped.Wait()
+	before := x.primary.Must("HLEN", "{keystile}:records")
+	go func() {
+		kept, err := before, error(nil)
+		for kept == before && err == nil {
+			kept, err = x.primary.Command("HLEN", "{keystile}:records")
+		}
+		_, then := x.link.Bytes()
+		for now := then; now < then+4096; _, now = x.link.Bytes() { // the table is being read
+			runtime.Gosched()
+		}
+		happens()
+	}()
+	id := keys.NewID()
+	var none *keys.Peppers
+	made, err := r.Create(x.t.Context(), keys.Draft{ID: id, Account: "default", Digest: none.Digest(keys.NewSecret(id))})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return made.Receipt
+}
+
+func TestReceiptNamesWhoIsPendingAlsoWhenItsConnectionBreaks(t *testing.T) {
+	x := newForgetting(t)
+	receipt := x.pendingWhile(x.link.Disconnect)
+	if !slices.ContainsFunc(receipt.Pending, func(p keys.Pending) bool { return p.Proxy == "still" }) {
+		t.Errorf("the receipt does not name the process that stands still: %+v", receipt)
+	}
+}
+
+// Its versions are above those of the server before, so that they would prove nothing.
+func TestReceiptAsksNoServerThatMayLackItsChange(t *testing.T) {
+	x := newForgetting(t)
+	first := x.open(x.primary.Addr())
+	x.create(first, "first")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x.eventually("the replica knows that the first process left", func() bool { return x.replica.Must("HLEN", "{keystile}:proxies") == "0" })
+	x.detach("1")
+	receipt := x.pendingWhile(x.take)
+	if receipt.Everywhere() || !slices.ContainsFunc(receipt.Pending, func(p keys.Pending) bool { return strings.HasPrefix(p.Proxy, "unknown (the table") }) {
+		t.Errorf("the receipt of a change that is lost: %+v", receipt)
 	}
 }

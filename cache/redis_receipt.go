@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"keystile/keys"
@@ -25,30 +26,63 @@ func (r *Redis) receipt(ctx context.Context, s *session, version uint64) keys.Re
 	tick := time.NewTicker(receiptInterval)
 	defer tick.Stop()
 	for {
-		fence, err := r.readRows(deadline, s)
-		if err != nil {
-			r.release(s, err)
-			receipt.Pending = r.everybodyUnknown()
-			return receipt
+		var done bool
+		var err error
+		if receipt.Pending, done, err = r.reached(deadline, s, version); err != nil {
+			if s = r.replace(deadline, s, err); s == nil {
+				return receipt
+			}
 		}
-		behind := r.table.pending(version, fence)
-		receipt.Pending = append(behind, r.fenced(fence)...)
-		if len(receipt.Pending) == 0 || deadline.Err() != nil {
+		if done || deadline.Err() != nil {
 			break
-		}
-		if len(behind) == 0 && time.Until(fence) > r.o.ReceiptDeadline {
-			break // only the fence is left, and it outlasts us
 		}
 		select {
 		case <-tick.C:
+			continue
 		case <-deadline.Done():
+			continue // to read once more
 		case <-ctx.Done(): // nobody waits for the reply
-			r.release(s, nil)
-			return receipt
 		}
+		break
 	}
 	r.release(s, nil)
 	return receipt
+}
+
+// reached reads which proxies have not applied the version, and whether waiting for
+// them is done with.
+func (r *Redis) reached(ctx context.Context, s *session, version uint64) (pending []keys.Pending, done bool, err error) {
+	fence, err := r.readRows(ctx, s)
+	if err != nil {
+		return r.everybodyUnknown(), false, err
+	}
+	behind := r.table.pending(version, fence)
+	pending = append(behind, r.fenced(fence)...)
+	// A fence that outlasts us is not worth waiting for.
+	return pending, len(pending) == 0 || len(behind) == 0 && time.Until(fence) > r.o.ReceiptDeadline, nil
+}
+
+// replace returns another session to the server of one that broke, for as long as there
+// is time; nil: there is none. Another server may lack the change although the numbers
+// of its versions are higher.
+func (r *Redis) replace(ctx context.Context, s *session, broken error) *session {
+	r.release(s, broken)
+	tick := time.NewTicker(receiptInterval)
+	defer tick.Stop()
+	for ; ; <-tick.C {
+		attempt, cancel := context.WithTimeout(ctx, pollTimeout)
+		next, err := r.connect(attempt)
+		cancel()
+		switch {
+		case err == nil && next.run == s.run && s.run != "":
+			return next
+		case err == nil:
+			next.close()
+			return nil
+		case ctx.Err() != nil || !isNetwork(err) && !moved(err):
+			return nil
+		}
+	}
 }
 
 // waitForReplicas waits until as many replicas as are wanted have what this session
@@ -84,9 +118,15 @@ func (r *Redis) readRows(ctx context.Context, s *session) (fence time.Time, err 
 		return fence, errForeign
 	}
 	run, _ := values[1].(string)
+	if run != s.run {
+		return fence, errTakenOver
+	}
 	r.table.look(run, table.Val())
 	return r.table.fence(runAge(values[2], clock.Val()), r.o.FenceLag), nil
 }
+
+// errTakenOver says that a session leads to what is not the primary any more.
+var errTakenOver = errors.New("another server took over")
 
 // runAge returns how long ago the present server took over, by its own clock;
 // negative: it is the first.
