@@ -77,6 +77,9 @@ func LoadToken(file string) (token Token, created bool, err error) {
 		return Token{}, false, fmt.Errorf("the admin token file %s cannot be made: make its directory writable, or set another token file: %w", file, err)
 	}
 	token, err = readToken(file)
+	if errors.Is(err, fs.ErrNotExist) { // the name is taken all the same
+		err = fmt.Errorf("the admin token file %s is a link to a file that does not exist: make that file, or remove the link", file)
+	}
 	return token, created, err
 }
 

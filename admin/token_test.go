@@ -196,3 +196,17 @@ func TestTokenFileThatCannotBeIsASentence(t *testing.T) {
 		}
 	}
 }
+
+func TestTokenFileThatLinksToNothingIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "admin.token")
+	if err := os.Symlink("elsewhere", file); err != nil {
+		t.Fatal(err)
+	}
+	token, created, err := LoadToken(file)
+	if err == nil || !strings.Contains(err.Error(), file+" is a link to a file that does not exist: ") {
+		t.Errorf("the error is %v", err)
+	}
+	if created || token.is != nil {
+		t.Error("there is a token all the same")
+	}
+}
