@@ -4,8 +4,8 @@
 #   docker run --stop-timeout 20 -p 8080:8080 -v keystile:/data \
 #     -e KEYSTILE_PROXY_UPSTREAM_URL=http://model-server:9000 keystile
 #
-# The admin listener stays on the container's own loopback, where nothing outside the container can reach it: keys are
-# then managed with "docker exec". To open it, say so with both of these, and publish it on the host's loopback only:
+# The admin listener stays on the container's own loopback, where nothing outside the container can reach it, and the
+# image has no shell. To manage keys from the host, open it with both of these, on the host's loopback only:
 #
 #     -e KEYSTILE_ADMIN_LISTEN=0.0.0.0:8081 -p 127.0.0.1:8081:8081
 #
