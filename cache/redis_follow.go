@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -29,8 +30,8 @@ type ResyncCause string
 // The causes of a resync.
 const (
 	ResyncStart    ResyncCause = "start"
-	ResyncGap      ResyncCause = "gap"       // the log does not continue where we are: trimmed, or another line of history
-	ResyncWentBack ResyncCause = "went_back" // the store's version is below the applied one
+	ResyncGap      ResyncCause = "gap"       // the log does not reach back to where we are
+	ResyncWentBack ResyncCause = "went_back" // the store lacks changes that we have applied
 	ResyncDigest   ResyncCause = "digest"    // same version, another set
 )
 
@@ -47,6 +48,7 @@ type follower struct {
 	loaded   bool        // the Mirror holds a set
 	live     bool        // our row says that we may admit
 	resync   ResyncCause // the set must be read again; "": no
+	fork     uint64      // the store may lack what we know of later versions than this
 	asked    time.Time   // when we last asked for all rows
 	checked  time.Time   // when the server was last checked
 	troubled bool        // the last poll failed, and was logged
@@ -248,13 +250,12 @@ func decodePoll(raw []any) (answer pollAnswer, table map[string]string, err erro
 }
 
 // take applies what a poll, sent at the given time, has returned. Freshness is renewed
-// only if it returned nothing that was not applied before, and the set is the store's
-// to the last bit.
+// only if nothing is left to apply, and the set is the store's to the last bit.
 func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 	mirror := f.r.o.Mirror
 	for i := range a.entries {
-		if a.entries[i].before != mirror.Version() {
-			return f.diverged(sent, ResyncGap)
+		if cause, fork := f.fits(&a.entries[i]); cause != "" {
+			return f.diverged(sent, cause, fork)
 		}
 		if err := f.apply(&a.entries[i], a.now); err != nil {
 			return false, err
@@ -262,21 +263,36 @@ func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 	}
 	switch applied := mirror.Version(); {
 	case applied > a.version:
-		return f.diverged(sent, ResyncWentBack)
+		return f.diverged(sent, ResyncWentBack, 0)
 	case applied < a.version && len(a.entries) == 0:
-		return f.diverged(sent, ResyncGap)
-	case len(a.entries) > 0: // the next poll tells others how far we are
-		if applied == a.version { // a process that was stopped admits nobody before the last of many
-			mirror.fresh.completed(sent)
-		}
+		return f.diverged(sent, ResyncGap, nothingLost)
+	case applied < a.version: // a process that was stopped admits nobody before the last of many
 		return true, nil
 	case a.digest != f.r.set.digest:
-		return f.diverged(sent, ResyncDigest)
+		return f.diverged(sent, ResyncDigest, 0)
 	}
 	f.r.state.remember(f.r.storeID(), a.version)
 	mirror.fresh.renew(sent, f.r.o.MaxStaleness)
 	f.first.Do(func() { close(f.r.serving) })
-	return false, nil
+	return len(a.entries) > 0, nil // then the next poll tells others how far we are
+}
+
+// nothingLost is the fork of a store that has all we know.
+const nothingLost = math.MaxUint64
+
+// fits says whether an entry continues where this process is. One that follows an
+// earlier version passed over ours: the two histories parted there, or earlier. One
+// that follows another set with the same number is of another history too.
+func (f *follower) fits(e *logEntry) (cause ResyncCause, fork uint64) {
+	switch applied := f.r.o.Mirror.Version(); {
+	case e.before < applied:
+		return ResyncWentBack, e.before
+	case e.before > applied:
+		return ResyncGap, nothingLost
+	case e.digest != f.r.set.digest:
+		return ResyncWentBack, 0
+	}
+	return "", 0
 }
 
 // apply takes one entry: Mirror first, whose observers end what the change came
@@ -302,12 +318,12 @@ func (f *follower) apply(e *logEntry, serverNow int64) error {
 }
 
 // diverged asks for a resync.
-func (f *follower) diverged(sent time.Time, cause ResyncCause) (again bool, err error) {
+func (f *follower) diverged(sent time.Time, cause ResyncCause, fork uint64) (again bool, err error) {
 	f.r.o.Log.Error("this process and the store have diverged; the whole set is read again", "cause", cause)
 	if cause == ResyncWentBack && f.r.o.Events.RolledBack != nil {
 		f.r.o.Events.RolledBack()
 	}
-	f.resync = cause
+	f.resync, f.fork = cause, fork
 	f.r.o.Mirror.fresh.completed(sent)
 	return true, nil
 }

@@ -87,6 +87,7 @@ func (r *replica) put(id keys.ID, text string) {
 // logEntry is one entry of the change log.
 type logEntry struct {
 	before, version uint64
+	digest          uint64  // of the whole set before
 	id              keys.ID // zero: the entry only moves the version
 	text            string  // "": deleted
 	at              int64   // Unix milliseconds by the server's clock
@@ -108,6 +109,8 @@ func decodeEntry(raw any) (logEntry, error) {
 		switch field {
 		case "p":
 			e.before = parseNumber(value)
+		case "d":
+			e.digest = parseNumber(value)
 		case "i":
 			if copied := copy(e.id[:], value); copied != 0 && (copied != len(e.id) || len(value) != len(e.id)) {
 				return logEntry{}, errors.New("an entry of the log has no proper id")

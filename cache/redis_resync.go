@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"keystile/keys"
 )
 
@@ -198,20 +200,19 @@ func differences(from *table, next *nextSet) (changes []keys.Change) {
 	return changes
 }
 
-// reassert makes the store forget nothing that this process knows to be revoked:
-// what it knows at a version not below the store's wins where it admits less.
-// Activations and creations are not re-asserted.
+// reassert makes the store forget nothing that this process knows to be revoked: what
+// it knows at a version not below the store's, or on a line of history that was lost,
+// wins where it admits less. Activations and creations are not re-asserted.
 func (f *follower) reassert(ctx context.Context, next *nextSet) error {
 	mirror := f.r.o.Mirror
 	highest := mirror.Version()
 	for n := range next.table.all() {
-		kept := n.grant
-		known, present := mirror.Get(kept.ID)
+		known, present := mirror.Get(n.grant.ID)
 		var err error
 		switch {
-		case !present && kept.Version <= highest:
-			err = f.deleteAgain(ctx, kept.ID, highest)
-		case present && kept.Version <= known.Version && narrower(known, kept):
+		case !present:
+			err = f.reassertDeletion(ctx, &n.grant, highest)
+		case (n.grant.Version <= known.Version || known.Version > f.fork) && narrower(known, n.grant):
 			err = f.narrowAgain(ctx, known)
 		}
 		if err != nil {
@@ -219,6 +220,31 @@ func (f *follower) reassert(ctx context.Context, next *nextSet) error {
 		}
 	}
 	return f.raise(ctx, highest)
+}
+
+// reassertDeletion deletes a key that the store has, and this process has not, if it is
+// older than what this process knows. Where histories have parted, its version does not
+// say so: it may have been changed on the other line.
+func (f *follower) reassertDeletion(ctx context.Context, kept *keys.Grant, highest uint64) error {
+	since := kept.Version
+	if since > highest && f.fork != nothingLost {
+		text, err := f.session.conn.HGet(ctx, f.r.name("records"), string(kept.ID[:])).Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		record, err := decodeText(kept.ID, text)
+		if err != nil {
+			return err
+		}
+		since = record.Born
+	}
+	if since > highest {
+		return nil
+	}
+	return f.deleteAgain(ctx, kept.ID, highest)
 }
 
 // narrower reports whether known admits less than kept.
@@ -251,7 +277,7 @@ func (f *follower) deleteAgain(ctx context.Context, id keys.ID, highest uint64) 
 	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
 	defer cancel()
 	_, s, err := f.r.remove(ctx, id, func(record keys.Record) error {
-		if record.Version > highest {
+		if record.Version > highest && f.fork == nothingLost {
 			return errNewer
 		}
 		return nil
@@ -263,7 +289,7 @@ func (f *follower) narrowAgain(ctx context.Context, known keys.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
 	defer cancel()
 	_, s, err := f.r.amend(ctx, known.ID, whatever, func(record *keys.Record) error {
-		if record.Version > known.Version {
+		if record.Version > known.Version && known.Version <= f.fork {
 			return errNewer
 		}
 		record.Active = record.Active && known.Active

@@ -16,17 +16,18 @@ local function now()
   return number(t[1]) * 1000 + math.floor(number(t[2]) / 1000)
 end
 
--- entry moves the version to v and appends to the log. id '' only moves.
+-- entry moves the version to v and appends to the log, with the digest that the set had before. id '' only moves.
 local function entry(before, v, id, record)
   redis.call('HSET', META, 'version', text(v))
-  redis.call('XADD', LOG, 'MAXLEN', '~', KEPT, text(v) .. '-0',
-    'p', text(before), 'i', id, 't', record or '', 'm', text(now()))
+  redis.call('XADD', LOG, 'MAXLEN', '~', KEPT, text(v) .. '-0', 'p', text(before),
+    'd', redis.call('HGET', META, 'digest') or '0', 'i', id, 't', record or '', 'm', text(now()))
 end
 
--- foreign returns the refusal for a store that is not the one expected, or nil.
+-- foreign returns the refusal for a store that is not the one expected, or nil. Who does not know the store yet must not
+-- write where there is none.
 local function foreign()
   local have = redis.call('HGET', META, 'store') or ''
-  if have ~= ARGV[1] then
+  if have == '' or have ~= ARGV[1] then
     return {'foreign', have, redis.call('HGET', META, 'version') or '0'}
   end
 end
@@ -56,8 +57,8 @@ local function keep(id, build)
     redis.call('HDEL', RECORDS, id)
     redis.call('HSET', TOMBS, id, text(v))
   end
-  redis.call('HSET', META, 'digest', text(digest))
   entry(before, v, id, record)
+  redis.call('HSET', META, 'digest', text(digest))
   redis.call('PUBLISH', ARGV[3], text(v))
   return text(v), record or ''
 end
