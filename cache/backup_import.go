@@ -336,7 +336,6 @@ func (im *importer) merge(e *backupEntry, have stored) stored {
 		next = e.stored
 		next.Born, next.Created = have.Born, have.Created
 		next.Digests = soonerEnds(e.Digests, have.Digests)
-		next.Active = e.Active && have.Active
 	}
 	if e.Active && !have.Active {
 		if next.Active = im.Revive; !im.Revive {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,11 @@ func TestOldBackupBringsNothingBackUnlessAskedTo(t *testing.T) {
 		if h := header(t, export(t, s)); h.Deleted != 0 {
 			t.Errorf("%d deletions are still known", h.Deleted)
 		}
+		revived := mustList(t, s)[0]
+		revived.Name, revived.Version = "renamed", revived.Version+100
+		if report = mustImport(t, s, crafted(t, []keys.Record{revived}), ImportOptions{}); report.Updated != 1 {
+			t.Errorf("after it came back: %+v", report)
+		}
 	})
 }
 
@@ -391,10 +397,11 @@ func TestImportDecidesAgainWhenTheStoreHasChanged(t *testing.T) {
 		return r
 	}
 	mine, theirs := open(), open()
-	doomed := mustMake(t, mine, "default", "doomed", nil)
+	doomed, other := mustMake(t, mine, "default", "doomed", nil), mustMake(t, mine, "another", "other", nil)
 	for what, interfere := range map[string]func(e *backupEntry){
-		"name":     func(e *backupEntry) { mustMake(t, theirs, "default", e.Name, nil) },
-		"deletion": func(*backupEntry) { mustDelete(t, theirs, doomed.ID) },
+		"name":      func(e *backupEntry) { mustMake(t, theirs, "default", e.Name, nil) },
+		"deletion":  func(*backupEntry) { mustDelete(t, theirs, doomed.ID) },
+		"disabling": func(*backupEntry) { mustUpdate(t, theirs, other.ID, off) },
 		"limit": func(e *backupEntry) {
 			for range 3 {
 				mustMake(t, theirs, "full", "", nil)
@@ -406,11 +413,14 @@ func TestImportDecidesAgainWhenTheStoreHasChanged(t *testing.T) {
 		case "deletion":
 			record = doomed
 			record.Name, record.Version = "renamed", 100
+		case "disabling":
+			record = other
+			record.Name, record.Version = "renamed", 100
 		case "limit":
 			record.Account = "full"
 		}
 		entry := backupEntry{stored: stored{Record: record, Born: 1}}
-		im := &importer{to: &redisLedger{r: mine}, file: contents{accounts: map[string]int{}}, creating: what != "deletion"}
+		im := &importer{to: &redisLedger{r: mine}, file: contents{accounts: map[string]int{}}, creating: what == "name" || what == "limit"}
 		asked := 0
 		err := im.to.write(t.Context(), []backupEntry{entry}, func(p *page) []effect {
 			if asked++; asked == 1 {
@@ -421,7 +431,12 @@ func TestImportDecidesAgainWhenTheStoreHasChanged(t *testing.T) {
 		if err != nil || asked != 2 {
 			t.Errorf("%s: %v, decided %d times", what, err, asked)
 		}
-		if _, err := mine.Get(t.Context(), record.ID); !errors.Is(err, keys.ErrNotFound) {
+		after, err := mine.Get(t.Context(), record.ID)
+		if what == "disabling" {
+			if err != nil || after.Active || after.Name != "renamed" {
+				t.Errorf("%s: %+v, %v", what, after, err)
+			}
+		} else if !errors.Is(err, keys.ErrNotFound) {
 			t.Errorf("%s: the key is there (%v)", what, err)
 		}
 	}
@@ -448,6 +463,63 @@ func TestImportCutShortIsFinishedByAnother(t *testing.T) {
 	}
 	if report = mustImport(t, b, file, ImportOptions{}); report.Created != 2*importPage || report.Left != importPage || mirror.Len() != 3*importPage {
 		t.Errorf("again: %+v, %d in the mirror", report, mirror.Len())
+	}
+}
+
+// meddler changes the store while a backup of it is half written.
+type meddler struct {
+	io.Writer
+	meddle func()
+}
+
+func (m *meddler) Write(p []byte) (int, error) {
+	if meddle := m.meddle; meddle != nil {
+		m.meddle = nil
+		meddle()
+	}
+	return m.Writer.Write(p)
+}
+
+// What a scan has passed, and what it has not reached, is changed, deleted, made.
+func TestBackupFromRedisHasWhatChangedMeanwhile(t *testing.T) {
+	const size = 3000 // more than a scan returns at once
+	var records []keys.Record
+	for i := range size {
+		records = append(records, someRecord(fmt.Sprintf("key %d", i), uint64(i)+1))
+	}
+	file := crafted(t, records)
+	for _, kind := range kindsOfStore()[1:] {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := kind.open(t, storeOptions{perAccount: size + 10}).(*Redis)
+			mustImport(t, r, file, ImportOptions{})
+			s, err := r.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			x := newRedisExport(r, s)
+			var lines, out bytes.Buffer
+			err = x.collect(t.Context(), &meddler{&lines, func() {
+				for i := 0; i < size; i += 100 {
+					mustUpdate(t, r, records[i].ID, off)
+					mustDelete(t, r, records[i+1].ID)
+				}
+				mustMake(t, r, "default", "new", nil)
+				mustDelete(t, r, mustMake(t, r, "default", "soon gone", nil).ID)
+			}})
+			if err = errors.Join(err, x.write(t.Context(), &lines, &out)); err != nil {
+				t.Fatal(err)
+			}
+			copied := kindsOfStore()[0].open(t, storeOptions{})
+			mustImport(t, copied, out.Bytes(), ImportOptions{})
+			if diff := cmp.Diff(kept(mustList(t, r)), kept(mustList(t, copied))); diff != "" {
+				t.Errorf("(-store +backup):\n%s", diff)
+			}
+			if h := header(t, out.Bytes()); h.Deleted != size/100+1 {
+				t.Errorf("%+v", h)
+			}
+		})
 	}
 }
 

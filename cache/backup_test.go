@@ -458,7 +458,9 @@ func TestSlowReaderOfABackupHoldsNothingUp(t *testing.T) {
 	go func() { done <- b.Export(t.Context(), w) }()
 	<-reached
 	if open := b.db.Stats().OpenTxN; open != 0 {
-		t.Errorf("%d transactions are open while nobody reads", open)
+		close(w.proceed)
+		<-done
+		t.Fatalf("%d transactions are open while nobody reads", open)
 	}
 	mustCreate(t, b)
 	close(w.proceed)

@@ -40,8 +40,7 @@ func (r *Redis) Export(ctx context.Context, w io.Writer) error {
 		return unavailable(exporting, err)
 	}
 	defer s.close()
-	x := &redisExport{r: r, s: s, changed: make(map[keys.ID]string)}
-	x.set.init()
+	x := newRedisExport(r, s)
 	if err := x.collect(ctx, file); err != nil {
 		return unavailable(exporting, err)
 	}
@@ -63,6 +62,12 @@ type redisExport struct {
 	set     replica
 	changed map[keys.ID]string // what the log says of them; "": deleted
 	tombs   []backupTomb
+}
+
+func newRedisExport(r *Redis, s *session) *redisExport {
+	x := &redisExport{r: r, s: s, changed: make(map[keys.ID]string)}
+	x.set.init()
+	return x
 }
 
 // collect writes the line of each record to file, in the state in which it was found,
@@ -251,6 +256,9 @@ func (r *Redis) Import(ctx context.Context, file io.ReadSeeker, o ImportOptions)
 	return runImport(ctx, file, l, o)
 }
 
+// importAttempts is how often others may be quicker than an import at one page.
+const importAttempts = 100
+
 // redisLedger is a Redis as an import sees it.
 type redisLedger struct {
 	r       *Redis
@@ -291,7 +299,7 @@ func (l *redisLedger) raise(ctx context.Context, version uint64) error {
 }
 
 func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide func(*page) []effect) error {
-	for {
+	for range importAttempts {
 		p, err := l.read(ctx, entries)
 		if err != nil {
 			return err
@@ -304,6 +312,7 @@ func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide f
 			return err
 		}
 	}
+	return unavailable(importing, errConflict)
 }
 
 // do has a script do all effects, or none of them: then somebody was quicker.
