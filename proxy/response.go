@@ -56,6 +56,11 @@ func (w *responseWriter) WriteHeader(status int) {
 		if w.code == 0 {
 			w.code, w.first = status, w.now()
 		}
+		if !w.x.in.ProtoAtLeast(1, 1) {
+			// net/http passes over Transfer-Encoding in HTTP/1.0, so what follows may be the body
+			// of this request and not another one (RFC 9112 section 6.1).
+			w.Header().Set("Connection", "close")
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

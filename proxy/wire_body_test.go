@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,31 @@ import (
 	"testing"
 	"time"
 )
+
+func TestWireBodyOfHTTP10IsNeverReadAsAnotherRequest(t *testing.T) {
+	t.Parallel()
+	for name, length := range map[string][]string{"chunked": nil, "chunked, with a length": {"Content-Length: 0"}} {
+		for _, refused := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, refused: %v", name, refused), func(t *testing.T) {
+				t.Parallel()
+				s := newStage(t)
+				head, status := s.request, 200
+				if refused {
+					head, status = s.stranger, 401
+				}
+				c := s.dial(t).send(head("POST /a HTTP/1.0", append(length, "Connection: keep-alive", "Transfer-Encoding: chunked")...) +
+					s.request("GET /b HTTP/1.0"))
+				if res, body := c.answer("POST"); res.StatusCode != status {
+					t.Errorf("status %d: %s", res.StatusCode, body)
+				}
+				c.ended()
+				if got := s.upstream.bytes(); strings.Contains(got, "/b") {
+					t.Errorf("the upstream received %q", got)
+				}
+			})
+		}
+	}
+}
 
 func TestWireBodiesAreForwardedByteForByte(t *testing.T) {
 	t.Parallel()
