@@ -63,15 +63,32 @@ func readSecretFile(path, option string) (hidden, error) {
 	if !info.Mode().IsRegular() {
 		return hidden{}, fmt.Errorf("%s: %s is not a regular file", option, path)
 	}
-	if mode := info.Mode().Perm(); mode&0o026 != 0 {
-		return hidden{}, fmt.Errorf("%s: %s has mode %04o, so users other than its owner could read or change the secret in it; type: chmod %04o %s",
-			option, path, mode, mode&0o640, shellQuoted(path))
+	if err := refuseLoose(info, path, option); err != nil {
+		return hidden{}, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
 	if err != nil {
 		return hidden{}, fmt.Errorf("%s: %w", option, err)
 	}
 	return secretText(string(data), path, option)
+}
+
+// refuseLoose returns an error if others than the owner and the group of a secret file could read it, or others than the owner change it.
+func refuseLoose(info os.FileInfo, path, option string) error {
+	if mode := info.Mode().Perm(); mode&0o026 != 0 {
+		return fmt.Errorf("%s: %s has mode %04o, so users other than its owner could read or change the secret in it; type: chmod %04o %s",
+			option, path, mode, mode&0o640, shellQuoted(path))
+	}
+	return nil
+}
+
+// checkKeyFile looks at the mode of a private key's file, which somebody else reads.
+func checkKeyFile(path, option string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s: the file cannot be opened: %w", option, err)
+	}
+	return refuseLoose(info, path, option)
 }
 
 func secretText(text, path, option string) (hidden, error) {

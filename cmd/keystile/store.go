@@ -145,6 +145,9 @@ func redisTLS(c redisTLSConfig) (*tls.Config, error) {
 		}
 	}
 	if c.CertFile != "" {
+		if err := checkKeyFile(c.KeyFile, "store.redis.tls.key_file"); err != nil {
+			return nil, err
+		}
 		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
 			return nil, fmt.Errorf("store.redis.tls: loading the certificate from %s and %s: %w", c.CertFile, c.KeyFile, err)
 		}

@@ -167,7 +167,10 @@ func (t *turnstile) listen() error {
 	c := t.config.Proxy
 	var certificate *proxy.Certificate
 	if c.TLS.CertFile != "" {
-		var err error
+		err := checkKeyFile(c.TLS.KeyFile, "proxy.tls.key_file")
+		if err != nil {
+			return err
+		}
 		if certificate, err = proxy.OpenCertificate(c.TLS.CertFile, c.TLS.KeyFile, t.log, nil); err != nil {
 			return fmt.Errorf("proxy.tls: %w", err)
 		}
