@@ -30,7 +30,7 @@ type proxyConfig struct {
 	PreserveHost   bool           `yaml:"preserve_host" doc:"Send the client's Host header to the upstream instead of the upstream's own name."`
 	WebSocket      bool           `yaml:"websocket" doc:"Let clients upgrade a connection to WebSocket. No other upgrade is ever forwarded."`
 	MaxBody        size           `yaml:"max_body" min:"0" doc:"Largest request body in bytes, or with a unit: 65536, 512KiB, 64MiB, 2GiB. A larger one gets 413. 0: no limit."`
-	MaxConnections int            `yaml:"max_connections" min:"0" doc:"Client connections that may be open at once; one more gets 503. 0: half of what the limit on open files leaves, (limit - 200) / 2."`
+	MaxConnections int            `yaml:"max_connections" min:"0" doc:"Client connections that may be open at once; one more gets 503, or with TLS is closed. 0: half of what the limit on open files leaves, (limit - 200) / 2."`
 	CutStreams     bool           `yaml:"cut_streams" doc:"Cut the open streams of a key that was switched off or deleted, within one second; the client sees a broken transfer. false: they may end by themselves."`
 	AccessLog      bool           `yaml:"access_log" doc:"Write one line for each request: key, verdict, status, bytes, times, request id."`
 	DrainTimeout   time.Duration  `yaml:"drain_timeout" min:"0s" doc:"How long open requests may go on after SIGTERM before they are cut. 0s: cut at once."`
@@ -64,7 +64,7 @@ type rateConfig struct {
 }
 
 type clientTimeouts struct {
-	RequestHeaders time.Duration `yaml:"request_headers" min:"1ms" doc:"Longest wait for the headers of a request, from its first byte on."`
+	RequestHeaders time.Duration `yaml:"request_headers" min:"1ms" doc:"Longest wait for the headers of a request: from its first byte on, or from the start of a new connection."`
 	Idle           time.Duration `yaml:"idle" min:"1ms" doc:"How long a connection may stay open between two requests."`
 	BodyProgress   time.Duration `yaml:"body_progress" min:"1ms" doc:"Longest wait for the next byte of a request body."`
 	WriteProgress  time.Duration `yaml:"write_progress" min:"1ms" doc:"Longest wait for the client to take the next bytes of its answer."`
@@ -73,7 +73,7 @@ type clientTimeouts struct {
 type adminConfig struct {
 	Listen        string   `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. It speaks plain HTTP: keep it on loopback or a private network."`
 	TokenFile     string   `yaml:"token_file" is:"required" doc:"File with the administrator's token, made at the first start with mode 0600. The variable KEYSTILE_ADMIN_TOKEN takes its place."`
-	Hosts         []string `yaml:"hosts" is:"host" doc:"Names by which the admin listener may be called, beside localhost and IP addresses; any other Host is refused."`
+	Hosts         []string `yaml:"hosts" is:"host" doc:"Names by which the admin listener may be called, beside localhost and IP addresses; any other Host is refused, except for /healthz and /readyz."`
 	MetricsPublic bool     `yaml:"metrics_public" doc:"Serve /metrics without a token to callers from other machines too."`
 }
 
