@@ -111,12 +111,30 @@ func (r *Redis) Update(ctx context.Context, id keys.ID, change func(*keys.Record
 		return keys.Record{}, keys.Receipt{}, err
 	}
 	if s == nil { // nothing changed
-		if s, err = r.acquire(ctx); err != nil {
+		if s, err = r.mark(ctx); err != nil {
 			return keys.Record{}, keys.Receipt{}, unavailable("reading how far a change has reached", err)
 		}
 	}
 	return updated, r.receipt(ctx, s, updated.Version), nil
 }
+
+// mark returns a session that has written something just now, so that WAIT speaks of all
+// that was written before, by whomever. On one that was idle meanwhile it would say at
+// once that every replica has it.
+func (r *Redis) mark(ctx context.Context) (*session, error) {
+	s, err := r.acquire(ctx)
+	if err != nil || r.o.WaitReplicas == 0 {
+		return s, err
+	}
+	if err := s.conn.Set(ctx, r.operationName(newOperation()), "", operationMark).Err(); err != nil {
+		r.release(s, err)
+		return nil, err
+	}
+	return s, nil
+}
+
+// operationMark is how long what mark wrote is kept. Nobody reads it.
+const operationMark = time.Second
 
 // errLags says that the server has lost changes.
 var errLags = errors.New("the server has an older record than this process; what it lost is being made again")

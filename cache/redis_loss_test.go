@@ -226,3 +226,47 @@ func TestReceiptAsksNoServerThatMayLackItsChange(t *testing.T) {
 		t.Errorf("the receipt of a change that is lost: %+v", receipt)
 	}
 }
+
+// WAIT covers what was there at its own connection's last command.
+func TestRepeatedChangeIsNotEverywhereWhileNoReplicaHasIt(t *testing.T) {
+	x := newForgetting(t)
+	open := func() *Redis {
+		r, err := OpenRedis(t.Context(), RedisOptions{
+			Server: RedisServer{Addresses: []string{x.primary.Addr()}}, Mirror: NewMirror(),
+			AllowUnfenced: true, WaitReplicas: 1, ReceiptDeadline: 50 * time.Millisecond,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		<-r.serving
+		return r
+	}
+	first, second := open(), open()
+	// A session that has not been used since would speak of what was there then.
+	one, err := second.acquire(t.Context())
+	other, err2 := second.acquire(t.Context())
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	second.release(one, nil)
+	second.release(other, nil)
+	k := x.create(first, "k") // and the replica has confirmed it
+	x.eventually("both know the key", func() bool { _, known := second.o.Mirror.Get(k.ID); return known })
+	replicasOf := func(r *Redis) int {
+		t.Helper()
+		got, receipt, err := r.Update(t.Context(), k.ID, func(record *keys.Record) error { record.Active = false; return nil })
+		if err != nil || got.Active {
+			t.Errorf("%+v, %v", got, err)
+		}
+		return receipt.Replicas.Have
+	}
+	x.replica.Stop()
+	for _, r := range []*Redis{first, second} {
+		if have := replicasOf(r); have != 0 {
+			t.Errorf("%d replicas are said to have it, while the only one stands still", have)
+		}
+	}
+	x.replica.Continue()
+	x.eventually("the replica has it", func() bool { return replicasOf(second) == 1 })
+}
