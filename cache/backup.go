@@ -20,8 +20,8 @@ import (
 )
 
 // A backup is a text file: JSON, one object a line. The first line is a backupHeader,
-// then come its keys, then its deletions, and the last line is a checksum over
-// everything before it. It holds digests, never secrets. Not in it: Idempotency-Keys,
+// then come its keys, oldest first, then its deletions, and the last line is a checksum
+// over everything before it. It holds digests, never secrets. Not in it: Idempotency-Keys,
 // so that one used again after an import makes another key.
 
 const (
@@ -55,7 +55,7 @@ type backupHeader struct {
 
 // backupKey is the line of a key.
 type backupKey struct {
-	stored
+	keys.Record
 	LastUsed time.Time `json:"last_used,omitzero"`
 }
 
@@ -92,8 +92,8 @@ func (w *backupWriter) line(v any) error {
 	return w.raw(append(text, '\n'))
 }
 
-func (w *backupWriter) key(kept stored) error {
-	return w.line(backupKey{stored: kept, LastUsed: kept.LastUsed})
+func (w *backupWriter) key(r keys.Record) error {
+	return w.line(backupKey{Record: r, LastUsed: r.LastUsed})
 }
 
 // raw writes a line that is encoded already.
@@ -111,7 +111,7 @@ func (w *backupWriter) finish() error {
 
 // backupEntry is a key or a deletion.
 type backupEntry struct {
-	stored
+	keys.Record
 	deleted bool // then only ID and Version say something
 }
 
@@ -192,7 +192,7 @@ func (r *backupReader) decode(line []byte) (entry backupEntry, err error) {
 	} else {
 		var key backupKey
 		err = decodeStrictly(line, &key)
-		entry.stored = key.stored
+		entry.Record = key.Record
 		entry.LastUsed = key.LastUsed
 	}
 	if err != nil {
@@ -237,8 +237,6 @@ func (e *backupEntry) check(version uint64) error {
 		return errors.New("the version is not one that the store has had")
 	case e.deleted:
 		return nil
-	case e.Born == 0 || e.Born > e.Version:
-		return errors.New("the key is older than its store")
 	case e.Account == "" || strings.ContainsFunc(e.Account, unicode.IsControl):
 		return errors.New("the account is not well formed")
 	case !e.Rate.Valid():

@@ -21,8 +21,9 @@ const importPage = 100
 // version of a store is raised above that of every backup it takes, so that versions
 // tell what came after what. (They do not where two stores went on separately from one
 // backup: then only what was said above holds.) A key that the store does not have is
-// made, under a new version, unless its name is taken or its account is full; an
-// account may be filled beyond its limit with what the backup has of it.
+// made, under a new version and in the order of the backup, unless its name is taken or
+// its account is full; an account may be filled beyond its limit with what the backup
+// has of it.
 type ImportOptions struct {
 	// Revive brings deleted keys back, and switches keys on that are active in the
 	// backup, whatever the versions.
@@ -107,7 +108,7 @@ func newPage() *page {
 
 // effect is one thing to do: to keep a record, to remove one, or to note a deletion.
 type effect struct {
-	record  stored  // what to keep, under the store's next version; else ID and Version
+	record  stored  // what to keep, under the store's next version, at which a new key is born; else ID and Version
 	before  *stored // what the store has, and must still have; nil: nothing
 	tomb    uint64  // the deletion that is taken back; 0: there must be none
 	most    int     // of a new key: how many its account may have with it
@@ -292,10 +293,10 @@ func (im *importer) bury(p *page, e *backupEntry, have stored, present bool) *ef
 	case present && e.Version > have.Version:
 		im.draft.deleted++
 		p.free(&have)
-		return &effect{record: e.stored, before: &have, removed: true}
+		return &effect{record: stored{Record: e.Record}, before: &have, removed: true}
 	case !present && p.tombs[e.ID] == 0:
 		im.draft.noted++
-		return &effect{record: e.stored, buried: true}
+		return &effect{record: stored{Record: e.Record}, buried: true}
 	}
 	im.draft.left++
 	return nil
@@ -333,8 +334,8 @@ func (im *importer) amend(p *page, e *backupEntry, have stored) *effect {
 func (im *importer) merge(e *backupEntry, have stored) stored {
 	next := have
 	if e.Version > have.Version {
-		next = e.stored
-		next.Born, next.Created = have.Born, have.Created
+		next.Record = e.Record
+		next.Created = have.Created
 		next.Digests = soonerEnds(e.Digests, have.Digests)
 	}
 	if e.Active && !have.Active {
@@ -385,7 +386,7 @@ func (im *importer) create(p *page, e *backupEntry) *effect {
 	if n := p.counts[e.Account]; n > im.to.perAccount() {
 		im.draft.over[e.Account] = n
 	}
-	return &effect{record: e.stored, tomb: tomb, most: most}
+	return &effect{record: stored{Record: e.Record}, tomb: tomb, most: most}
 }
 
 // free takes a record out of the names and the counts of a page.

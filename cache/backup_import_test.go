@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -30,8 +30,8 @@ func crafted(t testing.TB, records []keys.Record, tombs ...backupTomb) []byte {
 	}
 	var file bytes.Buffer
 	w, err := newBackupWriter(&file, head)
-	for i, r := range records {
-		err = errors.Join(err, w.key(stored{Record: r, Born: min(r.Version, uint64(i)+1)}))
+	for _, r := range records {
+		err = errors.Join(err, w.key(r))
 	}
 	for _, tomb := range tombs {
 		err = errors.Join(err, w.line(tomb))
@@ -241,7 +241,10 @@ func TestOldBackupBringsNothingBackUnlessAskedTo(t *testing.T) {
 		if h := header(t, export(t, s)); h.Deleted != 0 {
 			t.Errorf("%d deletions are still known", h.Deleted)
 		}
-		revived := mustList(t, s)[0]
+		revived, err := s.Get(t.Context(), deleted.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
 		revived.Name, revived.Version = "renamed", revived.Version+100
 		if report = mustImport(t, s, crafted(t, []keys.Record{revived}), ImportOptions{}); report.Updated != 1 {
 			t.Errorf("after it came back: %+v", report)
@@ -419,7 +422,7 @@ func TestImportDecidesAgainWhenTheStoreHasChanged(t *testing.T) {
 		case "limit":
 			record.Account = "full"
 		}
-		entry := backupEntry{stored: stored{Record: record, Born: 1}}
+		entry := backupEntry{Record: record}
 		im := &importer{to: &redisLedger{r: mine}, file: contents{accounts: map[string]int{}}, creating: what == "name" || what == "limit"}
 		asked := 0
 		err := im.to.write(t.Context(), []backupEntry{entry}, func(p *page) []effect {
@@ -468,7 +471,7 @@ func TestImportCutShortIsFinishedByAnother(t *testing.T) {
 
 // meddler changes the store while a backup of it is half written.
 type meddler struct {
-	io.Writer
+	*os.File
 	meddle func()
 }
 
@@ -477,7 +480,7 @@ func (m *meddler) Write(p []byte) (int, error) {
 		m.meddle = nil
 		meddle()
 	}
-	return m.Writer.Write(p)
+	return m.File.Write(p)
 }
 
 // What a scan has passed, and what it has not reached, is changed, deleted, made.
@@ -498,9 +501,12 @@ func TestBackupFromRedisHasWhatChangedMeanwhile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.close()
-			x := newRedisExport(r, s)
-			var lines, out bytes.Buffer
-			err = x.collect(t.Context(), &meddler{&lines, func() {
+			spooled, err := temporary(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer spooled.Close()
+			x := newRedisExport(r, s, &meddler{spooled, func() {
 				for i := 0; i < size; i += 100 {
 					mustUpdate(t, r, records[i].ID, off)
 					mustDelete(t, r, records[i+1].ID)
@@ -508,8 +514,15 @@ func TestBackupFromRedisHasWhatChangedMeanwhile(t *testing.T) {
 				mustMake(t, r, "default", "new", nil)
 				mustDelete(t, r, mustMake(t, r, "default", "soon gone", nil).ID)
 			}})
-			if err = errors.Join(err, x.write(t.Context(), &lines, &out)); err != nil {
-				t.Fatal(err)
+			var out bytes.Buffer
+			for _, step := range []func() error{
+				func() error { return x.collect(t.Context()) },
+				func() error { return x.settle(t.Context()) },
+				func() error { return x.write(t.Context(), &out) },
+			} {
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			copied := kindsOfStore()[0].open(t, storeOptions{})
 			mustImport(t, copied, out.Bytes(), ImportOptions{})

@@ -1,11 +1,13 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -34,14 +36,21 @@ func (b *Bolt) export(ctx context.Context, tx *bbolt.Tx, file io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = eachRecord(tx, func(kept stored) error {
+	births, err := birthsOf(tx)
+	if err != nil {
+		return err
+	}
+	for _, b := range births {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return w.key(kept)
-	})
-	if err != nil {
-		return err
+		kept, err := readRecord(tx, b.id)
+		if err == nil {
+			err = w.key(kept.Record)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	err = tombs.ForEach(func(id, _ []byte) error {
 		return w.line(backupTomb{ID: keys.ID(id), Version: number(tombs, id)})
@@ -50,6 +59,22 @@ func (b *Bolt) export(ctx context.Context, tx *bbolt.Tx, file io.Writer) error {
 		return err
 	}
 	return w.finish()
+}
+
+// birth says when a key was made.
+type birth struct {
+	born uint64
+	id   keys.ID
+}
+
+// birthsOf returns the births of all records, oldest first.
+func birthsOf(tx *bbolt.Tx) (births []birth, err error) {
+	err = eachRecord(tx, func(kept stored) error {
+		births = append(births, birth{kept.Born, kept.ID})
+		return nil
+	})
+	slices.SortFunc(births, func(a, b birth) int { return cmp.Compare(a.born, b.born) })
+	return births, err
 }
 
 // Import brings what a backup has into the store; see [ImportOptions]. The file is read
@@ -156,6 +181,9 @@ func (l *boltLedger) take(s *step, e effect) error {
 		l.counts[e.record.Account]++
 	}
 	e.record.Version = storeVersion(s.Tx) + 1
+	if e.before == nil {
+		e.record.Born = e.record.Version
+	}
 	return errors.Join(
 		s.Bucket(bucketTombs).Delete(e.record.ID[:]),
 		putName(s.Tx, &e.record.Record),

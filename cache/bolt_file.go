@@ -41,10 +41,7 @@ type stored struct {
 	Born uint64 `json:"born"`
 }
 
-// byBirth compares two records by age. Only an import can bring two of one age.
-func byBirth(a, b stored) int {
-	return cmp.Or(cmp.Compare(a.Born, b.Born), bytes.Compare(a.ID[:], b.ID[:]))
-}
+func byBirth(a, b stored) int { return cmp.Compare(a.Born, b.Born) }
 
 // inOrder returns the records, the newest last.
 func inOrder(found []stored) []keys.Record {

@@ -1,14 +1,15 @@
 package cache
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -40,14 +41,14 @@ func (r *Redis) Export(ctx context.Context, w io.Writer) error {
 		return unavailable(exporting, err)
 	}
 	defer s.close()
-	x := newRedisExport(r, s)
-	if err := x.collect(ctx, file); err != nil {
+	x := newRedisExport(r, s, file)
+	if err := x.collect(ctx); err != nil {
 		return unavailable(exporting, err)
 	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return err
+	if err := x.settle(ctx); err != nil {
+		return unavailable(exporting, err)
 	}
-	return x.write(ctx, file, w)
+	return x.write(ctx, w)
 }
 
 const exporting = "exporting keys"
@@ -58,21 +59,60 @@ const exporting = "exporting keys"
 type redisExport struct {
 	r       *Redis
 	s       *session
+	file    lineFile
 	header  backupHeader
 	set     replica
 	changed map[keys.ID]string // what the log says of them; "": deleted
 	tombs   []backupTomb
+	settled int64 // where the lines end that may be out of date
 }
 
-func newRedisExport(r *Redis, s *session) *redisExport {
+func newRedisExport(r *Redis, s *session, file spoolFile) *redisExport {
 	x := &redisExport{r: r, s: s, changed: make(map[keys.ID]string)}
+	x.file.spoolFile = file
 	x.set.init()
 	return x
 }
 
-// collect writes the line of each record to file, in the state in which it was found,
-// and finds out which of these lines are out of date.
-func (x *redisExport) collect(ctx context.Context, file io.Writer) error {
+// spoolFile is an [os.File] that is written first, then read.
+type spoolFile interface {
+	io.Writer
+	io.ReaderAt
+}
+
+// lineFile has the lines of keys in a file, and where they are.
+type lineFile struct {
+	spoolFile
+	lines []keyLine
+	end   int64
+}
+
+// keyLine says where the line of a key is.
+type keyLine struct {
+	born uint64
+	at   int64
+	size int32
+}
+
+// add writes the lines of some records.
+func (f *lineFile) add(found []stored) error {
+	var text []byte
+	for i := range found {
+		line, err := json.Marshal(backupKey{Record: found[i].Record, LastUsed: found[i].LastUsed})
+		if err != nil {
+			return err
+		}
+		f.lines = append(f.lines, keyLine{found[i].Born, f.end + int64(len(text)), int32(len(line) + 1)})
+		text = append(append(text, line...), '\n')
+	}
+	n, err := f.Write(text)
+	f.end += int64(n)
+	return err
+}
+
+// collect writes the line of each record to the file, in the state in which it was
+// found, and finds out which of these lines are out of date.
+func (x *redisExport) collect(ctx context.Context) error {
 	meta, err := x.s.conn.HMGet(ctx, x.r.name("meta"), "store", "version", "pepper").Result()
 	if err != nil {
 		return err
@@ -87,7 +127,7 @@ func (x *redisExport) collect(ctx context.Context, file io.Writer) error {
 			return err
 		}
 	}
-	if err := x.collectRecords(ctx, file); err != nil {
+	if err := x.collectRecords(ctx); err != nil {
 		return err
 	}
 	if err := x.catchUp(ctx); err != nil {
@@ -96,15 +136,12 @@ func (x *redisExport) collect(ctx context.Context, file io.Writer) error {
 	return x.collectTombs(ctx)
 }
 
-func (x *redisExport) collectRecords(ctx context.Context, file io.Writer) error {
-	out := bufio.NewWriterSize(file, 1<<16)
+func (x *redisExport) collectRecords(ctx context.Context) error {
 	var found []stored
 	flush := func() error {
 		err := x.r.readUsed(ctx, x.s, found)
-		for i := range found {
-			line, failed := json.Marshal(backupKey{stored: found[i], LastUsed: found[i].LastUsed})
-			_, _ = out.Write(append(line, '\n')) // Flush returns the error
-			err = errors.Join(err, failed)
+		if err == nil {
+			err = x.file.add(found)
 		}
 		found = found[:0]
 		return err
@@ -123,7 +160,10 @@ func (x *redisExport) collectRecords(ctx context.Context, file io.Writer) error 
 		}
 		return flush()
 	})
-	return errors.Join(err, flush(), out.Flush())
+	if err != nil {
+		return err
+	}
+	return flush()
 }
 
 // catchUp applies the log from where the scan began, until the set is the store's.
@@ -180,17 +220,9 @@ func (x *redisExport) collectTombs(ctx context.Context) error {
 	}
 }
 
-// write writes the backup: the lines in file that are not out of date, the records that
-// changed while they were collected, the deletions.
-func (x *redisExport) write(ctx context.Context, file io.Reader, to io.Writer) error {
-	x.header.Keys, x.header.Deleted = len(x.set.sums), len(x.tombs)
-	w, err := newBackupWriter(to, x.header)
-	if err != nil {
-		return err
-	}
-	if err := x.copyLines(ctx, file, w); err != nil {
-		return err
-	}
+// settle adds a line for each record whose line is out of date, and puts all in order.
+func (x *redisExport) settle(ctx context.Context) error {
+	x.settled = x.file.end
 	var late []stored
 	for id, text := range x.changed {
 		if text == "" {
@@ -202,11 +234,38 @@ func (x *redisExport) write(ctx context.Context, file io.Reader, to io.Writer) e
 		}
 		late = append(late, kept)
 	}
-	if err := x.r.readUsed(ctx, x.s, late); err != nil {
-		return unavailable(exporting, err)
+	for some := range slices.Chunk(late, 500) {
+		if err := x.r.readUsed(ctx, x.s, some); err != nil {
+			return err
+		}
+		if err := x.file.add(some); err != nil {
+			return err
+		}
 	}
-	for _, kept := range late {
-		if err := w.key(kept); err != nil {
+	slices.SortFunc(x.file.lines, func(a, b keyLine) int { return cmp.Compare(a.born, b.born) })
+	x.header.Keys, x.header.Deleted = len(x.set.sums), len(x.tombs)
+	return nil
+}
+
+// write writes the backup. It asks the server for nothing.
+func (x *redisExport) write(ctx context.Context, to io.Writer) error {
+	w, err := newBackupWriter(to, x.header)
+	if err != nil {
+		return err
+	}
+	var text []byte
+	for _, line := range x.file.lines {
+		if ctx.Err() != nil {
+			return unavailable(exporting, ctx.Err())
+		}
+		text = slices.Grow(text[:0], int(line.size))[:line.size]
+		if _, err := x.file.ReadAt(text, line.at); err != nil {
+			return err
+		}
+		if line.at < x.settled && x.outOfDate(text) {
+			continue
+		}
+		if err := w.raw(text); err != nil {
 			return err
 		}
 	}
@@ -218,29 +277,12 @@ func (x *redisExport) write(ctx context.Context, file io.Reader, to io.Writer) e
 	return w.finish()
 }
 
-// copyLines copies the lines of records that have not changed since.
-func (x *redisExport) copyLines(ctx context.Context, file io.Reader, w *backupWriter) error {
-	lines := bufio.NewReaderSize(file, longestLine)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return unavailable(exporting, ctx.Err())
-		}
-		var id keys.ID
-		copy(id[:], bytes.TrimPrefix(line, []byte(`{"key":"`+keys.KeyPrefix))) // as collectRecords wrote it
-		if _, changed := x.changed[id]; changed {
-			continue
-		}
-		if err := w.raw(line); err != nil {
-			return err
-		}
-	}
+// outOfDate reports whether a record has changed since its line was written.
+func (x *redisExport) outOfDate(line []byte) bool {
+	var id keys.ID
+	copy(id[:], bytes.TrimPrefix(line, []byte(`{"key":"`+keys.KeyPrefix))) // as encoding/json has written it
+	_, changed := x.changed[id]
+	return changed
 }
 
 // Import brings what a backup has into the store; see [ImportOptions]. The file is read
@@ -359,9 +401,9 @@ func (e *effect) arguments() ([]any, error) {
 	id := string(e.record.ID[:])
 	switch {
 	case e.buried:
-		return []any{"bury", id, expected, tomb, "", "", "", "", e.record.Version, "", ""}, nil
+		return []any{"bury", id, expected, tomb, "", "", "", e.record.Version, "", ""}, nil
 	case e.removed:
-		return []any{"remove", id, expected, tomb, "", "", "", "", "", "", ""}, nil
+		return []any{"remove", id, expected, tomb, "", "", "", "", "", ""}, nil
 	}
 	if e.before == nil {
 		most = strconv.Itoa(e.most)
@@ -371,7 +413,7 @@ func (e *effect) arguments() ([]any, error) {
 	}
 	tail, err := encodeRest(&e.record.Record)
 	return []any{
-		"keep", id, expected, tomb, most, e.record.Name, e.record.Born, digit(e.record.Active), tail, used, e.record.Account,
+		"keep", id, expected, tomb, most, e.record.Name, digit(e.record.Active), tail, used, e.record.Account,
 	}, err
 }
 

@@ -1,13 +1,13 @@
 -- Does what an import has decided about a page of keys: all of it, or, where something is not as it was decided by,
 -- nothing. KEYS[6] used, KEYS[7] operation, KEYS[8..] for each key the names of its account.
--- ARGV[4..] eleven values for each key: [1] keep, remove or bury, [2] id, [3] expected version ('': no record), [4] expected
--- tomb ('': none), [5] most keys of the account ('': the number does not rise), [6] name, [7] born, [8] active, [9] rest;
--- of bury, the version of the deletion; [10] last use in Unix ms ('': never); [11] account.
+-- ARGV[4..] ten values for each key: [1] keep, remove or bury, [2] id, [3] expected version ('': no record), [4] expected
+-- tomb ('': none), [5] most keys of the account ('': the number does not rise), [6] name, [7] active, [8] rest;
+-- of bury, the version of the deletion; [9] last use in Unix ms ('': never); [10] account.
 local refusal = foreign()
 if refusal then return refusal end
 local done = answered(KEYS[7])
 if done then return done end
-local FIELDS = 11
+local FIELDS = 10
 local count = (#ARGV - 3) / FIELDS
 local function arg(i, field) return ARGV[3 + (i - 1) * FIELDS + field] end
 
@@ -41,11 +41,13 @@ local version = redis.call('HGET', META, 'version')
 for i = 1, count do
   local kind, id, names = arg(i, 1), arg(i, 2), KEYS[7 + i]
   if kind == 'bury' then
-    redis.call('HSET', TOMBS, id, arg(i, 9))
+    redis.call('HSET', TOMBS, id, arg(i, 8))
   else
     local old = redis.call('HGET', RECORDS, id)
+    local born
     if old then
-      local _, _, _, name = fields(old)
+      local _, b, _, name = fields(old)
+      born = b
       redis.call('HDEL', names, name)
     end
     if kind == 'remove' then
@@ -54,8 +56,8 @@ for i = 1, count do
     else
       redis.call('HDEL', TOMBS, id)
       redis.call('HSET', names, arg(i, 6), id)
-      version = keep(id, function(v) return join(v, arg(i, 7), arg(i, 11), arg(i, 6), arg(i, 8), arg(i, 9)) end)
-      if number(arg(i, 10)) > number(redis.call('HGET', KEYS[6], id)) then redis.call('HSET', KEYS[6], id, arg(i, 10)) end
+      version = keep(id, function(v) return join(v, born or v, arg(i, 10), arg(i, 6), arg(i, 7), arg(i, 8)) end)
+      if number(arg(i, 9)) > number(redis.call('HGET', KEYS[6], id)) then redis.call('HSET', KEYS[6], id, arg(i, 9)) end
     end
   end
 end
