@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -101,7 +102,7 @@ func TestShippedACLGrantsWhatTheContractNeedsAndNoMore(t *testing.T) {
 }
 
 // useBesideContract has a store do what the contract does not ask for: use another
-// database, wait for replicas, repeat what was not answered, stay for longer.
+// database, wait for replicas, repeat what was not answered, move, stay for longer.
 func useBesideContract(t *testing.T, server *redistest.Server) {
 	network := redistest.NewProxy(t, server.Addr())
 	where := asKeystile(network.Addr())
@@ -118,6 +119,19 @@ func useBesideContract(t *testing.T, server *redistest.Server) {
 	}
 	if network.Lost() != 1 {
 		t.Error("no reply was lost")
+	}
+	var backup bytes.Buffer
+	if err := r.Export(t.Context(), &backup); err != nil {
+		t.Error(err)
+	}
+	where.Database = 2
+	other := openShared(t, RedisOptions{Server: where})
+	defer other.Close()
+	if _, err := other.Import(t.Context(), bytes.NewReader(backup.Bytes()), ImportOptions{}); err != nil {
+		t.Error(err)
+	}
+	if list, err := other.List(t.Context(), ""); err != nil || len(list) != 2 {
+		t.Errorf("of a backup of two keys there are %d, %v", len(list), err)
 	}
 	// A connection on which no hint came for a while is tried.
 	eventually(t, "PING", func() bool { return strings.Contains(server.Must("INFO", "commandstats"), "cmdstat_ping:") })

@@ -3,12 +3,16 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"keystile/cache"
 	"keystile/cache/redistest"
+	"keystile/keys"
 )
 
 // secured is the configuration of a process that reaches a server over TLS, with
@@ -66,6 +70,41 @@ func TestSentinelsAndClusterAreReachedAsConfigured(t *testing.T) {
 			admits(t, p, newLasting(t), made.Secret, "")
 			p.stop(t)
 		})
+	}
+}
+
+func TestEveryOptionOfRedisReachesTheStore(t *testing.T) {
+	folder := t.TempDir()
+	password, sentinels := filepath.Join(folder, "password"), filepath.Join(folder, "sentinels")
+	writeFile(t, password, "hunter2\n", 0o600)
+	writeFile(t, sentinels, "hunter3\n", 0o600)
+	c := defaultConfig()
+	c.Keys.PerAccount = 3
+	c.Store.Redis = redisConfig{
+		URL: "rediss://elsewhere/5", Addresses: []string{"a:1", "b:2"}, SentinelPrimary: "primary", Cluster: true,
+		User: "user", PasswordFile: password, SentinelUser: "watcher", SentinelPasswordFile: sentinels,
+		TLS: redisTLSConfig{ServerName: "redis.example.com"}, Prefix: "{p}", Name: "west", StateFile: "state",
+		MaxStaleness: 1, ReceiptDeadline: 2, WaitReplicas: 4, FenceLag: 5, AllowUnfenced: true,
+	}
+	mirror, peppers, log := cache.NewMirror(), &keys.Peppers{}, slog.New(slog.DiscardHandler)
+	got, err := redisOptions(c, mirror, peppers, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Server.TLS == nil || got.Server.TLS.ServerName != "redis.example.com" {
+		t.Errorf("TLS is %+v", got.Server.TLS)
+	}
+	got.Server.TLS = nil
+	want := cache.RedisOptions{
+		Server: cache.RedisServer{
+			Addresses: []string{"a:1", "b:2"}, Cluster: true, SentinelPrimary: "primary", SentinelUser: "watcher", SentinelPassword: "hunter3",
+			User: "user", Password: "hunter2", Database: 5,
+		},
+		Prefix: "{p}", StateFile: "state", Name: "west", Mirror: mirror, PerAccount: 3, Peppers: peppers,
+		MaxStaleness: 1, ReceiptDeadline: 2, WaitReplicas: 4, FenceLag: 5, AllowUnfenced: true, Log: log,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
