@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,6 +89,13 @@ func (e *everywhere) run(t *testing.T) (report string, replies []time.Duration) 
 	n := <-fired
 	rate := float64(n) / took.Seconds()
 	verdict, replies := e.judge(t)
+	for _, m := range e.fleet.members {
+		for line := range strings.Lines(m.stderr.text()) {
+			if strings.Contains(line, "upstream_") { // its failures are logged
+				t.Logf("%s: %s", m.name, line)
+			}
+		}
+	}
 	return fmt.Sprintf("%d requests at %.0f/s through %d processes, answers %v; %s", n, rate, e.processes, e.shots, verdict), replies
 }
 

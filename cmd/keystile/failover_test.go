@@ -196,12 +196,12 @@ func (f *failovers) failover(i int) {
 	case "stop":
 		before.Stop()
 	case "command":
-		f.sentinels.Failover()
+		f.order(before)
 	}
 	if loses {
 		f.catchUp(before)
 	}
-	now := f.sentinels.AwaitFailover(addrUnless(kind == "command", before))
+	now := f.sentinels.AwaitFailover(before.Addr())
 	if loses {
 		f.awaitRestored(now, lost)
 	}
@@ -214,11 +214,18 @@ func (f *failovers) failover(i int) {
 	f.sentinels.Settle()
 }
 
-func addrUnless(done bool, before *redistest.Server) string {
-	if done {
-		return ""
-	}
-	return before.Addr()
+// order tells a sentinel to replace the primary, again when it gave up: another sentinel
+// may have made the new primary a replica again.
+func (f *failovers) order(before *redistest.Server) {
+	var ordered time.Time
+	eventually(f.t, "the sentinels have followed the order", func() bool {
+		addr := f.sentinels.PrimaryAddr()
+		if addr == before.Addr() && time.Since(ordered) > 4*time.Second { // they give up after 2 s
+			ordered = time.Now()
+			_, _ = f.sentinels.Nodes()[0].Command("SENTINEL", "FAILOVER", f.sentinels.Name())
+		}
+		return addr != "" && addr != before.Addr()
+	})
 }
 
 // fallBehind ends a key in a way that no replica learns of: they stand still, and what
