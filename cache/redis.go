@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -92,6 +93,7 @@ type Redis struct {
 	store    string // id of the store, once found
 	dead     error  // why nothing can be done any more: closed
 	unfenced bool   // see RedisOptions.AllowUnfenced
+	evicts   bool   // the server may evict keys, and with them the table of proxies
 	warned   string // what was last warned of
 
 	serving chan struct{} // closed when the Mirror was proved fresh for the first time
@@ -176,24 +178,45 @@ func (r *Redis) Get(ctx context.Context, id keys.ID) (keys.Record, error) {
 	return kept.Record, err
 }
 
+// readRecord reads a record from the store that this process knows: that another has
+// none means nothing.
 func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored, error) {
-	text, err := s.conn.HGet(ctx, r.name("records"), string(id[:])).Result()
-	if errors.Is(err, redis.Nil) {
+	pipe := s.conn.TxPipeline()
+	store := pipe.HGet(ctx, r.name("meta"), "store")
+	text := pipe.HGet(ctx, r.name("records"), string(id[:]))
+	used := pipe.HGet(ctx, r.name("used"), string(id[:]))
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return stored{}, err
+	}
+	if err := r.known(store.Val()); err != nil {
+		return stored{}, own(err)
+	}
+	if errors.Is(text.Err(), redis.Nil) {
 		return stored{}, own(keys.ErrNotFound)
 	}
-	if err != nil {
-		return stored{}, err
-	}
-	kept, err := decodeText(id, text)
-	if err != nil {
-		return stored{}, err
-	}
-	all := []stored{kept}
-	err = r.readUsed(ctx, s, all)
-	return all[0], err
+	kept, err := decodeText(id, text.Val())
+	kept.LastUsed = lastUsed(used.Val())
+	return kept, err
 }
 
-// List returns the records of account in the order they were created; all for "".
+// known returns an error unless a store is the one that this process has found.
+func (r *Redis) known(store string) error {
+	if store == "" || store != r.storeID() {
+		return unavailable("reading the store", errForeign)
+	}
+	return nil
+}
+
+// lastUsed reads a time that Touch wrote; "": never.
+func lastUsed(text string) time.Time {
+	if text == "" {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(parseNumber(text))).UTC()
+}
+
+// List returns the records of account in the order they were created; all for "". Those
+// of an account are of one moment.
 func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error) {
 	var found []stored
 	err := r.read(ctx, "listing keys", func(s *session) (err error) {
@@ -202,8 +225,8 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 		} else {
 			found, err = r.recordsOf(ctx, s, account)
 		}
-		if err == nil {
-			err = r.readUsed(ctx, s, found)
+		if errors.Is(err, errForeign) {
+			return own(err)
 		}
 		return err
 	})
@@ -213,25 +236,19 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 	return inOrder(found), nil
 }
 
-// recordsOf reads the names of an account, then its records: a key deleted between is
-// left out.
-func (r *Redis) recordsOf(ctx context.Context, s *session, account string) (found []stored, err error) {
-	ids, err := s.conn.HVals(ctx, r.namesOf(account)).Result()
-	if err != nil || len(ids) == 0 {
-		return nil, err
-	}
-	texts, err := s.conn.HMGet(ctx, r.name("records"), ids...).Result()
+func (r *Redis) recordsOf(ctx context.Context, s *session, account string) ([]stored, error) {
+	answer, err := r.call(ctx, s, r.scripts.list, []string{r.namesOf(account), r.name("used")})
 	if err != nil {
 		return nil, err
 	}
-	for i, text := range texts {
-		if text, ok := text.(string); ok {
-			kept, err := decodeField(ids[i], text)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, kept)
+	var found []stored
+	for key := range slices.Chunk(answer[1:], 3) {
+		kept, err := decodeField(key[0], key[1])
+		if err != nil {
+			return nil, err
 		}
+		kept.LastUsed = lastUsed(key[2])
+		found = append(found, kept)
 	}
 	return found, nil
 }
@@ -242,11 +259,18 @@ func (r *Redis) allRecords(ctx context.Context, s *session) ([]stored, error) {
 		byID[id], err = decodeText(id, text)
 		return err
 	})
-	found := make([]stored, 0, len(byID))
-	for _, kept := range byID {
-		found = append(found, kept)
+	if err != nil {
+		return nil, err
 	}
-	return found, err
+	found := slices.Collect(maps.Values(byID))
+	if err := r.readUsed(ctx, s, found); err != nil {
+		return nil, err
+	}
+	store, err := s.conn.HGet(ctx, r.name("meta"), "store").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	return found, r.known(store) // at last: it was there all the time
 }
 
 // scan visits every record. While others change them, a record may be visited twice,
@@ -287,7 +311,7 @@ func (r *Redis) readUsed(ctx context.Context, s *session, found []stored) error 
 	}
 	for i, at := range times {
 		if at, ok := at.(string); ok {
-			found[i].LastUsed = time.UnixMilli(int64(parseNumber(at))).UTC()
+			found[i].LastUsed = lastUsed(at)
 		}
 	}
 	return nil

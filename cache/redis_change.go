@@ -38,41 +38,25 @@ func (r *Redis) Create(ctx context.Context, draft keys.Draft) (keys.Created, err
 }
 
 func (r *Redis) created(ctx context.Context, s *session, answer []string, id keys.ID) (keys.Created, error) {
-	if err := r.refusal(s, "creating a key", answer); err != nil {
+	const doing = "creating a key"
+	if err := r.refusal(s, doing, answer); err != nil {
 		return keys.Created{}, err
 	}
 	replayed := answer[0] == "replayed"
+	field := string(id[:])
 	if replayed {
-		var err error
-		if id, err = r.replayedID(ctx, s, answer[2]); err != nil {
-			r.release(s, err)
-			return keys.Created{}, unavailable("creating a key", err)
-		}
+		field = answer[1]
 	}
-	kept, err := decodeText(id, answer[2])
+	kept, err := decodeField(field, answer[2])
 	found := []stored{kept}
 	if err == nil && replayed {
 		err = r.readUsed(ctx, s, found)
 	}
 	if err != nil {
 		r.release(s, err)
-		return keys.Created{}, unavailable("creating a key", err)
+		return keys.Created{}, unavailable(doing, err)
 	}
 	return keys.Created{Record: found[0].Record, Receipt: r.receipt(ctx, s, kept.Version), Replayed: replayed}, nil
-}
-
-// replayedID finds the id of a record by its account and name, which its text has.
-func (r *Redis) replayedID(ctx context.Context, s *session, text string) (id keys.ID, err error) {
-	kept, err := decodeText(id, text)
-	if err != nil {
-		return id, err
-	}
-	found, err := s.conn.HGet(ctx, r.namesOf(kept.Account), kept.Name).Result()
-	if err != nil {
-		return id, err
-	}
-	copy(id[:], found)
-	return id, nil
 }
 
 // refusal releases the session and returns the error that a script's answer means,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,8 +28,8 @@ func (r *Redis) begin(ctx context.Context) error {
 	if err != nil {
 		return r.firstError(err)
 	}
-	if err = r.find(ctx, s); err == nil {
-		err = r.check(ctx, s)
+	if err = r.check(ctx, s); err == nil {
+		err = r.find(ctx, s)
 	}
 	r.release(s, err)
 	return r.firstError(err)
@@ -41,10 +42,15 @@ func (r *Redis) firstError(err error) error {
 		return err
 	}
 	var answered redis.Error
-	if errors.As(err, &answered) && !moved(err) {
+	if errors.As(err, &answered) && !moved(err) && !full(err) {
 		return fmt.Errorf("the server refuses us: %w: check store.redis and the rights of its user", err)
 	}
 	return fmt.Errorf("%w: %w", keys.ErrUnavailable, err)
+}
+
+// full reports whether the server says that it has no room, in memory or on disk.
+func full(err error) bool {
+	return strings.HasPrefix(err.Error(), "OOM ") || strings.HasPrefix(err.Error(), "MISCONF ")
 }
 
 // find makes the store if this process may, and compares it with what is remembered.
@@ -57,7 +63,7 @@ func (r *Redis) find(ctx context.Context, s *session) error {
 	case remembered.Store != "" && have != remembered.Store:
 		return fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
 	}
-	args := []any{orDefault(have, newOperation()), "", "", checkText(r.o.Peppers.Check())}
+	args := []any{orDefault(have, newOperation()), "", "", checkText(r.o.Peppers.Check()), remembered.Version}
 	for _, check := range r.o.Peppers.Checks() {
 		args = append(args, checkText(check))
 	}
@@ -70,9 +76,9 @@ func (r *Redis) find(ctx context.Context, s *session) error {
 		return ErrPepperMismatch
 	case "schema":
 		return &errSetting{errors.New("another version of Keystile wrote this store: use that version")}
-	}
-	if version := parseNumber(answer[2]); version < remembered.Version {
-		return fmt.Errorf("%w: the store went back from version %d to %d: %w", keys.ErrUnavailable, remembered.Version, version, errForeign)
+	case "behind":
+		return fmt.Errorf("%w: version %d of the store is remembered, which it lacks; it is at %s: %w",
+			keys.ErrUnavailable, remembered.Version, answer[2], errForeign)
 	}
 	r.mu.Lock()
 	r.store = answer[1]
@@ -106,7 +112,12 @@ func (r *Redis) check(ctx context.Context, s *session) error {
 		return err
 	}
 	r.warn(info)
-	if policy := infoField(info, "maxmemory_policy"); policy != "" && policy != "noeviction" && infoField(info, "maxmemory") != "0" {
+	policy := infoField(info, "maxmemory_policy")
+	evicts := policy != "" && policy != "noeviction" && infoField(info, "maxmemory") != "0"
+	r.mu.Lock()
+	r.evicts = evicts
+	r.mu.Unlock()
+	if evicts {
 		return &errSetting{fmt.Errorf("the server may evict keys (maxmemory-policy %s): set maxmemory-policy noeviction", policy)}
 	}
 	if infoField(info, "role") == "slave" {
@@ -120,13 +131,13 @@ func (r *Redis) checkFence(info string) error {
 	replicas, _ := strconv.Atoi(infoField(info, "connected_slaves"))
 	fenced := infoField(info, "min_slaves_good_slaves") != "" // there only with min-replicas-to-write
 	unfenced := (replicas > 0 || r.o.Server.SentinelPrimary != "") && !fenced
+	r.mu.Lock()
+	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
+	r.mu.Unlock()
 	if unfenced && !r.o.AllowUnfenced {
 		return &errSetting{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
 			"set min-replicas-to-write 1, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unfenced = unfenced
 	return nil
 }
 

@@ -143,11 +143,15 @@ func (r *Redis) fenced(fence time.Time) (pending []keys.Pending) {
 	if !fence.IsZero() {
 		pending = append(pending, keys.Pending{Proxy: "unknown (the server changed)", EffectiveBy: fence})
 	}
-	if r.isUnfenced() {
-		pending = append(pending, keys.Pending{
-			Proxy:       "unknown (the primary is not fenced)",
-			EffectiveBy: roundUp(r.clock().Add(r.o.MaxStaleness + r.o.FenceLag)),
-		})
+	r.mu.Lock()
+	unfenced, evicts := r.unfenced, r.evicts
+	r.mu.Unlock()
+	by := roundUp(r.clock().Add(r.o.MaxStaleness + r.o.FenceLag))
+	if unfenced {
+		pending = append(pending, keys.Pending{Proxy: "unknown (the primary is not fenced)", EffectiveBy: by})
+	}
+	if evicts {
+		pending = append(pending, keys.Pending{Proxy: "unknown (the server may have evicted the table of proxies)", EffectiveBy: by})
 	}
 	return pending
 }
@@ -158,12 +162,6 @@ func (r *Redis) everybodyUnknown() []keys.Pending {
 		Proxy:       "unknown (the table of proxies cannot be read)",
 		EffectiveBy: roundUp(r.clock().Add(r.o.MaxStaleness + r.o.MaxStaleness/100 + r.o.FenceLag)),
 	}}
-}
-
-func (r *Redis) isUnfenced() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.unfenced
 }
 
 // Proxies returns the processes that share the store and have not lapsed.

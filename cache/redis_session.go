@@ -28,7 +28,7 @@ const (
 var luaFiles embed.FS
 
 // scripts are the scripts of the protocol, each with the prelude they share.
-type scripts struct{ found, create, update, delete, touch, poll, raise, bury, imported *redis.Script }
+type scripts struct{ found, create, update, delete, touch, poll, raise, bury, imported, list *redis.Script }
 
 func loadScripts() scripts {
 	load := func(name string) *redis.Script {
@@ -42,7 +42,7 @@ func loadScripts() scripts {
 	return scripts{
 		found: load("found"), create: load("create"), update: load("update"), delete: load("delete"),
 		touch: load("touch"), poll: load("poll"), raise: load("raise"), bury: load("bury"),
-		imported: load("import"),
+		imported: load("import"), list: load("list"),
 	}
 }
 

@@ -14,7 +14,7 @@ if ARGV[9] ~= '' then
     if request ~= ARGV[9] then return {'reused'} end
     local record = redis.call('HGET', RECORDS, made)
     if not record then return {'missing'} end
-    return answer(KEYS[7], 'replayed', (fields(record)), record)
+    return answer(KEYS[7], 'replayed', made, record)
   end
 end
 if redis.call('HEXISTS', RECORDS, id) == 1 or redis.call('HEXISTS', TOMBS, id) == 1 then return {'exists'} end

@@ -75,11 +75,11 @@ local function answered(op)
   local kept = redis.call('GET', op)
   if not kept then return end
   redis.call('PEXPIRE', op, 600000)
-  local status, version, record = string.match(kept, '^(%w+)\n(%d+)\n(.*)$')
-  return {status, version, record}
+  local status, value, record = string.match(kept, '^(%w+)\n(%w+)\n(.*)$')
+  return {status, value, record}
 end
 
-local function answer(op, status, version, record)
-  redis.call('SET', op, join(status, version, record), 'PX', 600000)
-  return {status, version, record}
+local function answer(op, status, value, record)
+  redis.call('SET', op, join(status, value, record), 'PX', 600000)
+  return {status, value, record}
 end
