@@ -30,7 +30,7 @@ import (
 
 // Options is what New needs. Store and Token must be set.
 type Options struct {
-	// Store keeps the records.
+	// Store keeps the records. Of one that is an Exporter, backups can be made.
 	Store keys.Store
 	// Token is the administrator token. The zero Token admits nobody.
 	Token Token
@@ -64,6 +64,7 @@ type Options struct {
 // Admin is the handler that New returns.
 type Admin struct {
 	store    keys.Store
+	exporter Exporter // nil: the store is none
 	peppers  *keys.Peppers
 	limit    int
 	token    Token
@@ -86,6 +87,7 @@ func New(o Options) *Admin {
 		ready: o.Ready, proxies: o.Proxies, log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), router: chi.NewRouter(),
 	}
+	a.exporter, _ = o.Store.(Exporter)
 	if a.ready == nil {
 		a.ready = func() error { return nil }
 	}

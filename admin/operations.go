@@ -50,6 +50,9 @@ func (a *Admin) operations(r chi.Router, version string) {
 	register(a, api, http.MethodPatch, "/keys/{key}", patchOperation, a.patchKey)
 	register(a, api, http.MethodDelete, "/keys/{key}", deleteOperation, a.deleteKey)
 	register(a, api, http.MethodGet, "/proxies", proxiesOperation, a.listProxies)
+	if a.exporter != nil {
+		register(a, api, http.MethodGet, "/store/export", exportOperation, a.exportStore)
+	}
 	a.describe(api)
 }
 
@@ -120,6 +123,8 @@ func register[I, O any](a *Admin, api huma.API, method, path string, d descripti
 			Description: "Replayed",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
 		}
+	case exportOperation.id:
+		operation.Responses["200"] = exportResponse()
 	case getOperation.id:
 		operation.Responses["304"] = &huma.Response{Description: "If-None-Match names the present version"}
 	}
