@@ -16,6 +16,10 @@ import (
 // checkInterval is how often the server's settings are looked at.
 const checkInterval = 10 * time.Second
 
+// deposedMargin is for what a primary that was replaced does late: it counts its
+// replicas once a second.
+const deposedMargin = 2 * time.Second
+
 // errSetting marks what only the operator of the server can mend.
 type errSetting struct{ error }
 
@@ -130,7 +134,11 @@ func (r *Redis) check(ctx context.Context, s *session) error {
 func (r *Redis) checkFence(info string) error {
 	replicas, _ := strconv.Atoi(infoField(info, "connected_slaves"))
 	fenced := infoField(info, "min_slaves_good_slaves") != "" // there only with min-replicas-to-write
-	unfenced := (replicas > 0 || r.o.Server.SentinelPrimary != "") && !fenced
+	replicated := replicas > 0 || r.o.Server.SentinelPrimary != ""
+	if replicated || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
+		r.table.replicated(r.o.FenceLag + r.o.ReceiptDeadline + deposedMargin)
+	}
+	unfenced := replicated && !fenced
 	r.mu.Lock()
 	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
 	r.mu.Unlock()

@@ -41,8 +41,11 @@ type rows struct {
 	now func() time.Time
 	own time.Duration // this process's max_staleness: others have about the same
 
-	mu   sync.Mutex
-	seen map[string]*seenRow
+	mu sync.Mutex
+	// deposed is how long a primary that was replaced may accept changes, and a change
+	// there take; 0: there is nobody to replace it.
+	deposed time.Duration
+	seen    map[string]*seenRow
 	// looked says that there was a look, the last one at the server run; takenOver that
 	// another server was there before, and this process saw it.
 	looked, takenOver bool
@@ -57,6 +60,7 @@ type seenRow struct {
 	row
 	moved time.Time
 	run   string
+	grace time.Duration // without a move for this long, it has lapsed
 }
 
 func newRows(own time.Duration, now func() time.Time) *rows {
@@ -80,7 +84,7 @@ func (t *rows) look(run string, texts map[string]string) {
 		if have := t.seen[id]; have != nil && have.counter == r.counter {
 			continue
 		}
-		t.seen[id] = &seenRow{row: r, moved: now, run: run}
+		t.seen[id] = &seenRow{row: r, moved: now, run: run, grace: max(r.staleness+r.staleness/100, t.deposed)}
 		if !first {
 			delete(t.elsewhere, id)
 		}
@@ -106,14 +110,21 @@ func (t *rows) arrive(run string, texts map[string]string) {
 	t.looked, t.run = true, run
 }
 
+// replicated says for how long a primary that was replaced may accept changes. A process
+// that has moved to the new one stands still for whoever asks the old one: it must not
+// count as lapsed as long as the old one is believed.
+func (t *rows) replicated(deposed time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.deposed = deposed
+}
+
 // lapsed reports whether the row's process refuses by itself: its counter has stood
-// still for its max_staleness and 1 %.
+// still for its max_staleness and 1 %, or longer where a primary can be replaced.
 func (s *seenRow) lapsed(now time.Time) bool { return !now.Before(s.effectiveBy()) }
 
 // effectiveBy is when the row's process refuses by itself at the latest.
-func (s *seenRow) effectiveBy() time.Time {
-	return s.moved.Add(s.staleness + s.staleness/100)
-}
+func (s *seenRow) effectiveBy() time.Time { return s.moved.Add(s.grace) }
 
 // pending returns the rows that have neither applied version nor lapsed. A process that
 // was not seen to poll the present server may be with the one before, and renew what it
@@ -178,7 +189,7 @@ func (t *rows) dead() (pairs []any) {
 	defer t.mu.Unlock()
 	now := t.now()
 	for id, s := range t.seen {
-		if s.lapsed(now.Add(-s.staleness)) {
+		if s.lapsed(now.Add(-s.grace)) {
 			pairs = append(pairs, id, s.row.String())
 		}
 	}

@@ -121,6 +121,17 @@ func TestRowLapsesWhenItStoodStillForItsMaxStalenessAndOnePercent(t *testing.T) 
 	}
 }
 
+func TestRowDoesNotLapseWhileAPrimaryThatWasReplacedIsBelieved(t *testing.T) {
+	x := newTableTest(t)
+	x.replicated(lag + 4*time.Second)
+	x.has("short", 1, 1, 5*time.Second)
+	x.look("a", x.there)
+	x.clock.advance(13 * time.Second) // its process may be with the new primary, and serve
+	x.waitsFor(2, time.Time{}, "short")
+	x.clock.advance(time.Second)
+	x.waitsFor(2, time.Time{})
+}
+
 func TestRowThatIsNewToUsCountsFromWhenWeSawIt(t *testing.T) {
 	table := newTableTest(t)
 	table.look("A", table.there)
