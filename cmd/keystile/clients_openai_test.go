@@ -88,19 +88,23 @@ func TestOpenAIClientTellsItsUserWhyItWasRefused(t *testing.T) {
 		want  clientError
 	}{
 		"wrong secret": {
-			withOtherSecret(t, limited), []string{"chat"},
+			withOtherSecret(t, limited),
+			[]string{"chat"},
 			clientError{Name: "AuthenticationError", Status: 401, Code: "bad_credentials", Type: "authentication_error"},
 		},
 		"no secret at all": {
-			admin.Created{Secret: "sk-not-one-of-ours"}, []string{"stream"},
+			admin.Created{Secret: "sk-not-one-of-ours"},
+			[]string{"stream"},
 			clientError{Name: "AuthenticationError", Status: 401, Code: "malformed_credentials", Type: "authentication_error"},
 		},
 		"key switched off": {
-			off, []string{"image"},
+			off,
+			[]string{"image"},
 			clientError{Name: "AuthenticationError", Status: 401, Code: "key_inactive", Type: "authentication_error"},
 		},
 		"over the rate": {
-			limited, []string{"models", "chat"},
+			limited,
+			[]string{"models", "chat"},
 			clientError{Name: "RateLimitError", Status: 429, Code: "rate_limited", Type: "rate_limit_error"},
 		},
 	} {
