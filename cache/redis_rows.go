@@ -189,7 +189,7 @@ func (t *rows) dead() (pairs []any) {
 	defer t.mu.Unlock()
 	now := t.now()
 	for id, s := range t.seen {
-		if s.lapsed(now.Add(-s.grace)) {
+		if s.lapsed(now.Add(-s.staleness)) {
 			pairs = append(pairs, id, s.row.String())
 		}
 	}
