@@ -164,7 +164,6 @@ func mustDelete(t testing.TB, s keys.Store, id keys.ID) {
 }
 
 func off(r *keys.Record) { r.Active = false }
-func on(r *keys.Record)  { r.Active = true }
 
 // furnish makes keys of all sorts, and returns one that was deleted.
 func furnish(t testing.TB, s keys.Store) (deleted keys.ID) {

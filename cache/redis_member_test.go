@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
-	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -390,13 +388,4 @@ func (m *member) sameSet(c *rawStore) {
 func startServer(t testing.TB, lines ...string) *redistest.Server {
 	t.Helper()
 	return redistest.Start(t, redistest.Options{Lines: lines})
-}
-
-func sortedNames(list []keys.Record) []string {
-	names := []string{}
-	for i := range list {
-		names = append(names, fmt.Sprint(list[i].Name, " ", list[i].Active))
-	}
-	slices.Sort(names)
-	return names
 }
