@@ -253,10 +253,29 @@ func (e *backupEntry) check(version uint64) error {
 	return nil
 }
 
+// Backup says what a backup has.
+type Backup struct {
+	Store   string    `json:"store"`   // the store it was made of
+	Version uint64    `json:"version"` // of that store
+	Made    time.Time `json:"made"`
+	Keys    int       `json:"keys"`
+	Deleted int       `json:"deleted"` // keys that the store knows to be deleted
+}
+
+// ReadBackup reads a whole backup and returns what it has, or [ErrBackup], wrapped.
+func ReadBackup(ctx context.Context, from io.Reader) (Backup, error) {
+	c, err := verifyBackup(ctx, from)
+	return c.summary(), err
+}
+
 // contents is what is known of a backup once all of it was verified.
 type contents struct {
 	backupHeader
 	accounts map[string]int // keys of each account
+}
+
+func (c contents) summary() Backup {
+	return Backup{Store: c.Store, Version: c.Version, Made: c.Made, Keys: c.Keys, Deleted: c.Deleted}
 }
 
 // verifyBackup reads a whole backup: every line is well formed, no key is there twice,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"keystile/keys"
 )
@@ -34,9 +33,7 @@ type ImportOptions struct {
 
 // ImportReport says what an import has done, or after an error, has done until then.
 type ImportReport struct {
-	Store   string    `json:"store"`   // the store the backup was made of
-	Version uint64    `json:"version"` // of that store
-	Made    time.Time `json:"made"`
+	Backup Backup `json:"backup"`
 
 	Created int `json:"created"`
 	Updated int `json:"updated"`
@@ -72,6 +69,11 @@ const (
 	SkipLimit    SkipReason = "limit"      // the account is full
 	SkipAccount  SkipReason = "account"    // in the store the key belongs to another account
 )
+
+// SkipReasons returns all reasons.
+func SkipReasons() []SkipReason {
+	return []SkipReason{SkipDeleted, SkipInactive, SkipTaken, SkipName, SkipLimit, SkipAccount}
+}
 
 // ledger is a store as an import sees it.
 type ledger interface {
@@ -150,9 +152,7 @@ func runImport(ctx context.Context, file io.ReadSeeker, to ledger, o ImportOptio
 		return ImportReport{}, ErrBackupPepper
 	}
 	im := &importer{ImportOptions: o, to: to, file: c, ghosts: newPage()}
-	im.report = ImportReport{
-		Store: c.Store, Version: c.Version, Made: c.Made, Skipped: []Skipped{}, OverLimit: map[string]int{},
-	}
+	im.report = ImportReport{Backup: c.summary(), Skipped: []Skipped{}, OverLimit: map[string]int{}}
 	if !o.DryRun {
 		if err := to.raise(ctx, c.Version); err != nil {
 			return im.report, err

@@ -513,3 +513,44 @@ func TestOlderFileGetsAPlaceForDeletions(t *testing.T) {
 		t.Errorf("the id was used again: %v", err)
 	}
 }
+
+func TestShippedACLIsEnoughForBackups(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{ACL: shippedACL(t)})
+	o := RedisOptions{Server: asKeystile(server.Addr())}
+	r, err := DialRedis(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	file := smallBackup(t)
+	mustImport(t, r, file, ImportOptions{DryRun: true})
+	mustImport(t, r, file, ImportOptions{})
+	mustImport(t, r, export(t, r), ImportOptions{Revive: true})
+	if found, err := InspectRedis(t.Context(), o); err != nil || found.Keys != 2 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if refused := server.Must("ACL", "LOG"); refused != "" {
+		t.Errorf("the server has refused something:\n%s", refused)
+	}
+}
+
+// Whatever stands above a right checksum, reading it ends with all of it or ErrBackup.
+func FuzzBackup(f *testing.F) {
+	lines := strings.Split(string(smallBackup(f)), "\n")
+	f.Add(strings.Join(lines[:len(lines)-2], "\n"))
+	f.Add(`{"keystile_backup":1,"keys":0,"deleted":0}`)
+	f.Add(`{"keystile_backup":1,"version":9,"keys":9223372036854775807,"deleted":9223372036854775807}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := verifyBackup(t.Context(), bytes.NewReader(sealed(text)))
+		if err != nil && !errors.Is(err, ErrBackup) {
+			t.Errorf("got %v", err)
+		}
+		n := 0
+		for _, keys := range c.accounts {
+			n += keys
+		}
+		if err == nil && (n != c.Keys || c.Keys+c.Deleted != strings.Count(text, "\n")) {
+			t.Errorf("%+v of %d lines", c, strings.Count(text, "\n"))
+		}
+	})
+}

@@ -60,7 +60,7 @@ func rootCommand(std stdio) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; run %q for the flags", err, cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(serve, demoCommand(std), configCommand(std), healthcheckCommand(std), versionCommand(std))
+	root.AddCommand(serve, demoCommand(std), configCommand(std), storeCommand(std), healthcheckCommand(std), versionCommand(std))
 	return root
 }
 

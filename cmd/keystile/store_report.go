@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"keystile/cache"
+)
+
+// importResult is what there is to say about an import.
+type importResult struct {
+	report     cache.ImportReport
+	perAccount int
+	dryRun     bool
+}
+
+// writeImport writes one JSON object on one line, for programs.
+func writeImport(w io.Writer, r importResult) error {
+	type pending struct {
+		Proxy       string    `json:"proxy"`
+		EffectiveBy time.Time `json:"effective_by"`
+	}
+	said := struct {
+		cache.ImportReport
+		DryRun    bool      `json:"dry_run"`
+		Effective string    `json:"effective,omitempty"`
+		Pending   []pending `json:"pending,omitempty"`
+	}{ImportReport: r.report, DryRun: r.dryRun}
+	for _, p := range r.report.Receipt.Pending {
+		said.Pending = append(said.Pending, pending{p.Proxy, p.EffectiveBy})
+	}
+	if r.report.Receipt.Everywhere() && !r.dryRun {
+		said.Effective = "everywhere"
+	}
+	return json.NewEncoder(w).Encode(said)
+}
+
+// printImport writes the report for people.
+func printImport(w io.Writer, r importResult) error {
+	b := r.report.Backup
+	var text strings.Builder
+	fmt.Fprintf(&text, "backup of store %s at version %d, made %s: %d keys, %d deletions\n",
+		b.Store, b.Version, b.Made.Format(time.RFC3339), b.Keys, b.Deleted)
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range []struct {
+		n    int
+		what string
+	}{
+		{r.report.Created, "keys made"},
+		{r.report.Updated, "keys changed"},
+		{r.report.Deleted, "keys deleted, as in the backup"},
+		{r.report.Noted, "deletions noted, of keys that the store never had"},
+		{r.report.Left, "left as they are: the store is as new, or newer"},
+		{len(r.report.Skipped), "skipped"},
+	} {
+		fmt.Fprintf(table, "%d\t%s\n", row.n, row.what)
+	}
+	for _, s := range r.report.Skipped {
+		fmt.Fprintf(table, "\t%s\t%s\t%q\t%s\n", s.Key, s.Account, s.Name, skipWords()[s.Why])
+	}
+	_ = table.Flush() // to a Builder
+	for _, account := range slices.Sorted(maps.Keys(r.report.OverLimit)) {
+		fmt.Fprintf(&text, "account %s has %d keys, more than keys.per_account allows (%d)\n", account, r.report.OverLimit[account], r.perAccount)
+	}
+	text.WriteString(reach(r))
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// skipWords say why something was skipped.
+func skipWords() map[cache.SkipReason]string {
+	return map[cache.SkipReason]string{
+		cache.SkipDeleted:  "deleted since; it stays deleted",
+		cache.SkipInactive: "switched off; it stays so",
+		cache.SkipTaken:    "another key has the name: rename that one and import again",
+		cache.SkipName:     "another key has the name: it keeps the one it has",
+		cache.SkipLimit:    "the account has all the keys it may have",
+		cache.SkipAccount:  "it belongs to another account in the store",
+	}
+}
+
+// reach says how far the import has reached.
+func reach(r importResult) string {
+	var text strings.Builder
+	receipt := r.report.Receipt
+	switch {
+	case r.dryRun:
+		return "a dry run: nothing was written\n"
+	case receipt.Everywhere():
+		return "effective everywhere\n"
+	}
+	for _, p := range receipt.Pending {
+		fmt.Fprintf(&text, "pending: %s, effective by %s\n", p.Proxy, p.EffectiveBy.Format(time.RFC3339Nano))
+	}
+	if missing := receipt.Replicas; missing.Have < missing.Want {
+		fmt.Fprintf(&text, "pending: %d of %d replicas have it\n", missing.Have, missing.Want)
+	}
+	return text.String()
+}
