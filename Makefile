@@ -4,7 +4,7 @@ FUZZTIME    ?= 20s
 VULNDB      ?=
 BINARY_SIZE := 18000000
 
-.PHONY: help build demo test faults lint fuzz vuln bench tools testrun clean
+.PHONY: help build demo test torture faults lint fuzz vuln bench tools testrun clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

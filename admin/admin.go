@@ -1,6 +1,7 @@
 // Package admin is the management side of Keystile on its own listener: the API
-// under /api/v1 that creates, lists, reads, renames, switches and deletes keys and
-// lists the processes that share the store, its description at /api/v1/openapi.json, and /healthz, /readyz and /metrics.
+// under /api/v1 that creates, lists, reads, renames, switches and deletes keys, lists
+// the processes that share the store and exports it, its description at
+// /api/v1/openapi.json, and /healthz, /readyz and /metrics.
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the

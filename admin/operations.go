@@ -19,7 +19,8 @@ import (
 
 const (
 	apiBase        = "/api/v1"
-	apiDescription = `Creates, lists, reads, renames, switches and deletes the keys of a Keystile proxy.
+	apiDescription = `Creates, lists, reads, renames, switches and deletes the keys of a Keystile proxy, lists the processes
+that share the store, and exports it.
 
 Every call needs the administrator token. Errors are problem documents (RFC 9457) with a code. Bodies are strict
 JSON of at most 64 KiB: no unknown or repeated names, and names in their exact case.`

@@ -65,7 +65,7 @@ type Replicas struct {
 // Pending is a proxy that has not confirmed a change.
 type Pending struct {
 	Proxy       string `json:"proxy"`
-	EffectiveBy string `json:"effective_by" format:"date-time" doc:"When it refuses requests at the latest, by itself."`
+	EffectiveBy string `json:"effective_by,omitempty" format:"date-time" doc:"When it refuses requests at the latest, by itself. Absent: nobody can say."`
 }
 
 func receiptOf(r keys.Receipt) Receipt {
@@ -77,9 +77,11 @@ func receiptOf(r keys.Receipt) Receipt {
 		receipt.Replicas = &Replicas{r.Replicas.Want, r.Replicas.Have}
 	}
 	for _, p := range r.Pending {
-		// Rounded up, because the time is a promise.
-		by := p.EffectiveBy.Add(time.Millisecond - time.Nanosecond)
-		receipt.Pending = append(receipt.Pending, Pending{p.Proxy, timestamp(by)})
+		pending := Pending{Proxy: p.Proxy}
+		if !p.EffectiveBy.IsZero() { // rounded up, because the time is a promise
+			pending.EffectiveBy = timestamp(p.EffectiveBy.Add(time.Millisecond - time.Nanosecond))
+		}
+		receipt.Pending = append(receipt.Pending, pending)
 	}
 	return receipt
 }

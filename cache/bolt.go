@@ -14,8 +14,8 @@ import (
 	"keystile/keys"
 )
 
-// DefaultPerAccount is how many keys an account may have when BoltOptions does not
-// say it.
+// DefaultPerAccount is how many keys an account may have when the options do not say
+// it.
 const DefaultPerAccount = 10
 
 // BoltOptions says how a Bolt works. The zero value is usable.

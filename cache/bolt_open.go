@@ -19,8 +19,8 @@ import (
 	"keystile/keys"
 )
 
-// ErrPepperMismatch is returned, wrapped, by OpenBolt when none of the peppers is
-// the one the file was last written with: every secret would be refused.
+// ErrPepperMismatch is returned, wrapped, on opening a store when none of the peppers
+// is the one it was last written with: every secret would be refused.
 var ErrPepperMismatch = errors.New("the pepper does not match the one this store was written with")
 
 // ErrInUse is returned, wrapped, by OpenBolt when another process has the file open.

@@ -15,7 +15,7 @@ import (
 	"keystile/keys"
 )
 
-// RedisOptions says how a Redis store works. Server.Addresses and Mirror are required.
+// RedisOptions says how a Redis store works. Server.Addresses is required.
 // A zero duration means the default in its comment.
 type RedisOptions struct {
 	Server RedisServer
@@ -29,7 +29,7 @@ type RedisOptions struct {
 	// process id.
 	Name string
 
-	Mirror     *Mirror
+	Mirror     *Mirror       // filled and kept fresh; nil: one of its own
 	PerAccount int           // keys that an account may have; 0: DefaultPerAccount
 	Peppers    *keys.Peppers // nil: none
 

@@ -146,12 +146,11 @@ func (r *Redis) fenced(fence time.Time) (pending []keys.Pending) {
 	r.mu.Lock()
 	unfenced, evicts := r.unfenced, r.evicts
 	r.mu.Unlock()
-	by := roundUp(r.clock().Add(r.o.MaxStaleness + r.o.FenceLag))
-	if unfenced {
-		pending = append(pending, keys.Pending{Proxy: "unknown (the primary is not fenced)", EffectiveBy: by})
+	if unfenced { // a second primary could vouch for old records for ever
+		pending = append(pending, keys.Pending{Proxy: "unknown (the primary is not fenced)"})
 	}
 	if evicts {
-		pending = append(pending, keys.Pending{Proxy: "unknown (the server may have evicted the table of proxies)", EffectiveBy: by})
+		pending = append(pending, keys.Pending{Proxy: "unknown (the server may have evicted the table of proxies)", EffectiveBy: r.latest()})
 	}
 	return pending
 }
@@ -160,8 +159,14 @@ func (r *Redis) fenced(fence time.Time) (pending []keys.Pending) {
 func (r *Redis) everybodyUnknown() []keys.Pending {
 	return []keys.Pending{{
 		Proxy:       "unknown (the table of proxies cannot be read)",
-		EffectiveBy: roundUp(r.clock().Add(r.o.MaxStaleness + r.o.MaxStaleness/100 + r.o.FenceLag)),
+		EffectiveBy: r.latest(),
 	}}
+}
+
+// latest is when a process that is not known refuses by itself at the latest, if it
+// has the max_staleness that this one has.
+func (r *Redis) latest() time.Time {
+	return roundUp(r.clock().Add(r.o.MaxStaleness + r.o.MaxStaleness/100 + r.o.FenceLag))
 }
 
 // Proxies returns the processes that share the store and have not lapsed.

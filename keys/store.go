@@ -80,14 +80,16 @@ type Replicas struct{ Want, Have int }
 // Pending is a proxy that has not confirmed a change.
 type Pending struct {
 	Proxy string
-	// EffectiveBy is when the proxy will refuse requests at the latest, by itself.
+	// EffectiveBy is when the proxy will refuse requests at the latest, by itself; zero:
+	// nobody can say.
 	EffectiveBy time.Time
 }
 
 // Store keeps records. Implementations are safe for concurrent use, return copies
 // and durably keep what they have acknowledged; package keystest states the
 // contract as tests. Every change gets one new version, higher than all before.
-// Errors other than those named are wrapped [ErrUnavailable].
+// Errors other than those named are wrapped [ErrUnavailable], but for a Draft without
+// an id or a proper account, which is a mistake of the caller.
 type Store interface {
 	// Get returns the record of id, or [ErrNotFound].
 	Get(ctx context.Context, id ID) (Record, error)

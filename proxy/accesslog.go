@@ -118,7 +118,7 @@ func (a *accessLog) print(e entry) {
 // record writes the line of a finished exchange.
 func (p *Proxy) record(x *exchange, now time.Time) {
 	level := slog.LevelInfo
-	if x.key == (keys.ID{}) && (x.verdict.stranger() || x.verdict == BodyTooLarge) {
+	if x.key == (keys.ID{}) && x.verdict != InternalError { // somebody who proved no key: strangers must not fill the log
 		level = slog.LevelDebug
 	} else if x.cause != causeNone {
 		level = slog.LevelWarn

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -95,7 +96,7 @@ func TestAccessLogHasALineForEachRequest(t *testing.T) {
 
 func TestAccessLogHasStrangersAtDebugLevelOnly(t *testing.T) {
 	t.Parallel()
-	for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 6} {
+	for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 7} {
 		log := new(lines)
 		s := newStage(t, func(with *settings) { with.AccessLog, with.MaxBody = log.at(level), 5 })
 		for _, request := range []string{
@@ -105,6 +106,8 @@ func TestAccessLogHasStrangersAtDebugLevelOnly(t *testing.T) {
 		} {
 			s.dial(t).send(request).answer("GET")
 		}
+		s.records.setStale(errors.New("cut off")) // then nobody's secret is judged
+		s.dial(t).send(s.request("GET /a HTTP/1.1")).answer("GET")
 		s.settled()
 		s.proxy.Close()
 		if got := len(log.entries(t)); got != want {

@@ -74,10 +74,7 @@ func (c *carriers) read(h http.Header) (keys.Secret, *refusal) {
 		return keys.Secret{}, &refusal{verdict: AmbiguousCredentials, message: err}
 	}
 	secret, found, err := c.only(h)
-	var format *keys.FormatError
 	switch {
-	case errors.As(err, &format):
-		return keys.Secret{}, &refusal{verdict: MalformedCredentials, message: sentence(format.Error())}
 	case err != nil:
 		return keys.Secret{}, &refusal{verdict: MalformedCredentials, message: sentence(err.Error())}
 	case !found:
@@ -237,8 +234,5 @@ func trim(value string) string { return strings.Trim(value, " \t") }
 
 // sentence makes a sentence of the text of an error.
 func sentence(s string) string {
-	if s == "" {
-		return s
-	}
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"slices"
@@ -76,7 +77,7 @@ func (row refusedCredentials) run(c credential, carriers carriers) func(*testing
 		if refused == nil || secret != (keys.Secret{}) {
 			t.Fatalf("accepted: %v", secret.ID())
 		}
-		message := or(refused.message, rulings[refused.verdict].message)
+		message := cmp.Or(refused.message, rulings[refused.verdict].message)
 		if refused.verdict != row.verdict || !strings.Contains(message, row.message) {
 			t.Errorf("%v: %q, not %v: %q", refused.verdict, message, row.verdict, row.message)
 		}

@@ -16,6 +16,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -100,12 +101,12 @@ func New(o Options) *Proxy {
 }
 
 func (o *Options) setDefaults() {
-	o.KeyHeader = http.CanonicalHeaderKey(or(o.KeyHeader, "X-Key"))
-	o.SecretHeader = http.CanonicalHeaderKey(or(o.SecretHeader, "X-Secret"))
-	o.MaxBody = or(o.MaxBody, 64<<20)
-	o.BodyProgress = or(o.BodyProgress, 30*time.Second)
-	o.WriteProgress = or(o.WriteProgress, 30*time.Second)
-	o.Silence = or(o.Silence, 300*time.Second)
+	o.KeyHeader = http.CanonicalHeaderKey(cmp.Or(o.KeyHeader, "X-Key"))
+	o.SecretHeader = http.CanonicalHeaderKey(cmp.Or(o.SecretHeader, "X-Secret"))
+	o.MaxBody = cmp.Or(o.MaxBody, 64<<20)
+	o.BodyProgress = cmp.Or(o.BodyProgress, 30*time.Second)
+	o.WriteProgress = cmp.Or(o.WriteProgress, 30*time.Second)
+	o.Silence = cmp.Or(o.Silence, 300*time.Second)
 	if o.Transport == nil {
 		o.Transport = NewTransport(TransportOptions{})
 	}
@@ -115,15 +116,6 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-}
-
-// or returns value, or standard when value is zero.
-func or[T comparable](value, standard T) T {
-	var zero T
-	if value == zero {
-		return standard
-	}
-	return value
 }
 
 // ServeHTTP judges one request and forwards or refuses it.

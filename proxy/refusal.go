@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -51,7 +52,7 @@ type errorDetail struct {
 func (p *Proxy) refuse(x *exchange, r refusal) {
 	x.verdict = r.verdict
 	ruling := rulings[r.verdict]
-	message := or(r.message, ruling.message)
+	message := cmp.Or(r.message, ruling.message)
 	h := x.out.Header()
 	clear(h) // what an informational response may have left
 	h.Set("Content-Type", "application/json")

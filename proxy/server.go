@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"log"
@@ -35,8 +36,8 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 	server := &http.Server{
 		Handler:                      handler,
 		Protocols:                    protocols,
-		ReadHeaderTimeout:            or(o.RequestHeaders, 5*time.Second),
-		IdleTimeout:                  or(o.Idle, 60*time.Second),
+		ReadHeaderTimeout:            cmp.Or(o.RequestHeaders, 5*time.Second),
+		IdleTimeout:                  cmp.Or(o.Idle, 60*time.Second),
 		MaxHeaderBytes:               maxHeaderBytes,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(serverLog{o.Log}, "", 0),

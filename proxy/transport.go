@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -26,17 +27,17 @@ type TransportOptions struct {
 func NewTransport(o TransportOptions) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialer := net.Dialer{Timeout: or(o.Dial, 5*time.Second), KeepAlive: 30 * time.Second}
+	dialer := net.Dialer{Timeout: cmp.Or(o.Dial, 5*time.Second), KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:                  nil,
 		Protocols:              protocols,
 		DialContext:            dialer.DialContext,
 		DisableCompression:     true,
 		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    or(o.TLS, 5*time.Second),
-		ResponseHeaderTimeout:  or(o.ResponseHeaders, 600*time.Second),
+		TLSHandshakeTimeout:    cmp.Or(o.TLS, 5*time.Second),
+		ResponseHeaderTimeout:  cmp.Or(o.ResponseHeaders, 600*time.Second),
 		ExpectContinueTimeout:  time.Second,
-		IdleConnTimeout:        or(o.Idle, 4*time.Second),
+		IdleConnTimeout:        cmp.Or(o.Idle, 4*time.Second),
 		MaxIdleConnsPerHost:    1024,
 		MaxConnsPerHost:        o.MaxConnections,
 		MaxResponseHeaderBytes: 256 << 10,

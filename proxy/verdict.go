@@ -64,17 +64,6 @@ var rulings = [verdictCount]ruling{
 // String returns the word of the verdict.
 func (v Verdict) String() string { return rulings[v].code }
 
-// stranger reports whether the verdict concerns somebody who proved no key: such
-// requests are counted, but logged at debug level only.
-func (v Verdict) stranger() bool {
-	switch v {
-	case BadRequest, MethodNotAllowed, HeadersTooLarge,
-		MissingCredentials, MalformedCredentials, AmbiguousCredentials, BadCredentials:
-		return true
-	}
-	return false
-}
-
 // mayFollowAnyStatus reports whether an answer may already have begun, with any
 // status, when the verdict is found.
 func (v Verdict) mayFollowAnyStatus() bool {

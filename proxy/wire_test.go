@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	stdcmp "cmp"
 	"encoding/json"
 	"net/netip"
 	"strings"
@@ -35,7 +36,7 @@ func (row exchangeRow) check(t *testing.T) {
 		adjust = append(adjust, row.adjust)
 	}
 	s := newStage(t, adjust...)
-	res, body := s.dial(t).send(row.send(s)).answer(or(row.method, "GET"))
+	res, body := s.dial(t).send(row.send(s)).answer(stdcmp.Or(row.method, "GET"))
 	if res.StatusCode != row.status {
 		t.Errorf("status %d, not %d: %s", res.StatusCode, row.status, body)
 	}
