@@ -129,7 +129,7 @@ func (a *Admin) createKey(ctx context.Context, in *createInput) (*createOutput, 
 		Status:   http.StatusCreated,
 		Location: apiBase + "/keys/" + made.Record.ID.String(),
 		ETag:     entityTag(made.Record.Version),
-		Body:     Created{Record: recordOf(&made.Record), Receipt: receiptOf(made.Receipt), Replayed: made.Replayed},
+		Body:     Created{Record: recordOf(&made.Record), Receipt: ReceiptOf(made.Receipt), Replayed: made.Replayed},
 	}
 	if made.Replayed {
 		out.Status = http.StatusOK
@@ -274,7 +274,7 @@ func (a *Admin) patchKey(ctx context.Context, in *patchInput) (*patchOutput, err
 	if err != nil {
 		return nil, err
 	}
-	return &patchOutput{entityTag(record.Version), Updated{recordOf(&record), receiptOf(receipt)}}, nil
+	return &patchOutput{entityTag(record.Version), Updated{recordOf(&record), ReceiptOf(receipt)}}, nil
 }
 
 type deleteInput struct {
@@ -306,5 +306,5 @@ func (a *Admin) deleteKey(ctx context.Context, in *deleteInput) (*deleteOutput, 
 	if err != nil {
 		return nil, err
 	}
-	return &deleteOutput{Deleted{id.String(), receipt.Version, receiptOf(receipt)}}, nil
+	return &deleteOutput{Deleted{id.String(), receipt.Version, ReceiptOf(receipt)}}, nil
 }

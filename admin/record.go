@@ -68,7 +68,8 @@ type Pending struct {
 	EffectiveBy string `json:"effective_by,omitempty" format:"date-time" doc:"When it refuses requests at the latest, by itself. Absent: nobody can say."`
 }
 
-func receiptOf(r keys.Receipt) Receipt {
+// ReceiptOf returns how far a change has reached, as replies show it.
+func ReceiptOf(r keys.Receipt) Receipt {
 	if r.Everywhere() {
 		return Receipt{Effective: "everywhere"}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"keystile/admin"
 	"keystile/cache"
 )
 
@@ -22,21 +24,14 @@ type importResult struct {
 
 // writeImport writes one JSON object on one line, for programs.
 func writeImport(w io.Writer, r importResult) error {
-	type pending struct {
-		Proxy       string    `json:"proxy"`
-		EffectiveBy time.Time `json:"effective_by"`
-	}
 	said := struct {
 		cache.ImportReport
-		DryRun    bool      `json:"dry_run"`
-		Effective string    `json:"effective,omitempty"`
-		Pending   []pending `json:"pending,omitempty"`
+		DryRun bool `json:"dry_run"`
+		*admin.Receipt
 	}{ImportReport: r.report, DryRun: r.dryRun}
-	for _, p := range r.report.Receipt.Pending {
-		said.Pending = append(said.Pending, pending{p.Proxy, p.EffectiveBy})
-	}
-	if r.report.Receipt.Everywhere() && !r.dryRun {
-		said.Effective = "everywhere"
+	if !r.dryRun {
+		receipt := admin.ReceiptOf(r.report.Receipt)
+		said.Receipt = &receipt
 	}
 	return json.NewEncoder(w).Encode(said)
 }
@@ -95,8 +90,8 @@ func reach(r importResult) string {
 	case receipt.Everywhere():
 		return "effective everywhere\n"
 	}
-	for _, p := range receipt.Pending {
-		fmt.Fprintf(&text, "pending: %s, effective by %s\n", p.Proxy, p.EffectiveBy.Format(time.RFC3339Nano))
+	for _, p := range admin.ReceiptOf(receipt).Pending {
+		fmt.Fprintf(&text, "pending: %s, effective by %s\n", p.Proxy, cmp.Or(p.EffectiveBy, "nobody knows when"))
 	}
 	if missing := receipt.Replicas; missing.Have < missing.Want {
 		fmt.Fprintf(&text, "pending: %d of %d replicas have it\n", missing.Have, missing.Want)
