@@ -92,7 +92,9 @@ func TestDeposedPrimaryKeepsNobodyFresh(t *testing.T) {
 	replica := redistest.Start(t, redistest.Options{ReplicaOf: primary})
 	proxy := joined(t, primary.Addr(), nil)
 	id := aKey(t, proxy)
-	primary.Must("WAIT", "1", "5000")
+	becomes(t, "the replica has the key", func() bool {
+		return replica.Must("HEXISTS", "{keystile}:records", string(id[:])) == "1"
+	})
 	replica.Must("REPLICAOF", "NO", "ONE")
 
 	admin := joined(t, replica.Addr(), nil)
