@@ -304,6 +304,8 @@ func TestFullServerRefusesChangesAndTheRecordsLapse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := startServer(t, c.lines...)
+			dir := t.TempDir()
+			join(t, server.Addr(), remembering(dir)).crash()
 			m := join(t, server.Addr(), shortLived)
 			key := m.mustCreate("a")
 			c.fill(t, server)
@@ -314,7 +316,7 @@ func TestFullServerRefusesChangesAndTheRecordsLapse(t *testing.T) {
 				t.Errorf("Create: %v", err)
 			}
 			await(t, "the records lapse", func() bool { return m.mirror.Fresh() != nil })
-			late := enter(t, server.Addr(), shortLived) // not an error: it may pass
+			late := enter(t, server.Addr(), remembering(dir)) // not an error: it may pass
 			await(t, "a new process tries", func() bool { return late.told.read(failures) >= 2 })
 			if m.mirror.Fresh() == nil || late.mirror.Fresh() == nil {
 				t.Error("records are fresh that cannot be")
@@ -485,6 +487,22 @@ func TestChangeThatChangesNothingStillAwaitsTheReplicas(t *testing.T) {
 	replicated := func(o *RedisOptions) { o.WaitReplicas = 1 }
 	m, other := join(t, primary.Addr(), replicated), join(t, primary.Addr(), replicated)
 	key := m.mustCreate("a")
+	var idle [3]*session // of before the change, which is what is asked next
+	for i := range idle {
+		var err error
+		if idle[i], err = other.connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range idle {
+		other.release(s, nil)
+	}
+	written := primary.Must("INFO", "replication")
+	await(t, "the replica has acknowledged what was before", func() bool {
+		_, now, _ := strings.Cut(infoField(primary.Must("INFO", "replication"), "slave0"), "offset=")
+		acknowledged, _, _ := strings.Cut(now, ",")
+		return parseNumber(acknowledged) >= parseNumber(infoField(written, "master_repl_offset"))
+	})
 	replica.Stop()
 	for i, m := range []*member{m, other, m} {
 		receipt := m.mustUpdate(key.ID, switchOff)
