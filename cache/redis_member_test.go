@@ -193,7 +193,7 @@ func switchOn(r *keys.Record) error { r.Active = true; return nil }
 // withdraw ends the record's digests.
 func withdraw(r *keys.Record) error { r.Digests = [2]keys.Digest{}; return nil }
 
-// raw is a client of the server that looks and tampers behind everybody's back.
+// rawStore is a client of the server that looks and tampers behind everybody's back.
 type rawStore struct {
 	*redis.Client
 	t      testing.TB
