@@ -1,7 +1,3 @@
-//go:build ignore
-
-// It waits for porcupine v1.3.1 in go.mod; then the line above goes.
-
 package cache
 
 import (

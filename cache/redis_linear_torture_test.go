@@ -1,4 +1,4 @@
-//go:build ignore && torture
+//go:build torture
 
 package cache
 
