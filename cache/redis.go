@@ -395,12 +395,3 @@ func (r *Redis) leave() {
 		r.o.Log.Warn("this process is still in the table of proxies; receipts wait for it until it lapses", "error", err)
 	}
 }
-
-// decodeField reads a record from a field of the hash and its text.
-func decodeField(field, text string) (stored, error) {
-	id, err := idOf(field)
-	if err != nil {
-		return stored{}, err
-	}
-	return decodeText(id, text)
-}

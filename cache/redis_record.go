@@ -50,6 +50,15 @@ func decodeText(id keys.ID, text string) (stored, error) {
 	}}, nil
 }
 
+// decodeField reads a record from a field of the hash and its text.
+func decodeField(field, text string) (stored, error) {
+	id, err := idOf(field)
+	if err != nil {
+		return stored{}, err
+	}
+	return decodeText(id, text)
+}
+
 // textSum is what a record's text adds to the digest of the set.
 func textSum(text string) uint64 {
 	sum := sha1.Sum([]byte(text))
