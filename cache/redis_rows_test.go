@@ -132,6 +132,16 @@ func TestRowDoesNotLapseWhileAPrimaryThatWasReplacedIsBelieved(t *testing.T) {
 	x.waitsFor(2, time.Time{})
 }
 
+func TestReplicatedServerIsToldToTheTableAndAServerOfItsOwnIsNot(t *testing.T) {
+	const fenced = "connected_slaves:1\r\nmin_slaves_good_slaves:1\r\n"
+	for info, want := range map[string]time.Duration{fenced: lag + 2*time.Second + deposedMargin, "connected_slaves:0\r\n": 0} {
+		r := &Redis{o: RedisOptions{FenceLag: lag, ReceiptDeadline: 2 * time.Second}, table: newRows(time.Second, time.Now)}
+		if err := r.checkFence(info); err != nil || r.table.deposed != want {
+			t.Errorf("%q: a row waits for %v, want %v; %v", info, r.table.deposed, want, err)
+		}
+	}
+}
+
 func TestRowThatIsNewToUsCountsFromWhenWeSawIt(t *testing.T) {
 	table := newTableTest(t)
 	table.look("A", table.there)
