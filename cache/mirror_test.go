@@ -297,22 +297,22 @@ func TestNothingOldIsReadAfterApplyReturns(t *testing.T) {
 	m, id := loaded(t, 0), keys.NewID()
 	var applied atomic.Uint64
 	done := make(chan struct{})
+	const last = 19_999
 	go func() {
 		defer close(done)
-		for applied.Load() < 20_000 {
-			least := applied.Load()
+		for least := uint64(0); least < last; {
+			least = applied.Load()
 			if g, _ := m.Get(id); g.Version < least {
 				t.Errorf("after version %d was applied, %d was read", least, g.Version)
 				return
 			}
 		}
 	}()
-	for version := uint64(1); version <= 20_000; version += 2 {
+	for version := uint64(1); version <= last; version += 2 {
 		m.Apply(set(id, version))
 		applied.Store(version)
 		m.Apply(set(keys.NewID(), version+1))
 	}
-	applied.Store(20_000)
 	<-done
 }
 
