@@ -49,7 +49,8 @@ func TestNewSecretProvesItsKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			record := b.store.records[id]
-			if proved, ok := peppers.Match(record.Grant(), secret, testTime); !ok || proved != peppers.Digest(secret) {
+			grant := record.Grant()
+			if proved, ok := peppers.Match(&grant, secret, testTime); !ok || proved != peppers.Digest(secret) {
 				t.Errorf("the secret does not prove the key it came with: %+v", proved)
 			}
 		})

@@ -270,7 +270,7 @@ func TestImportReachesAProxyLikeAnyChange(t *testing.T) {
 				t.Errorf("receipt %+v, mirror at %d", report.Receipt, mirror.Version())
 			}
 			for _, r := range mustList(t, s) {
-				if grant, _ := mirror.Get(r.ID); grant != r.Grant() {
+				if grant, _ := mirror.Get(r.ID); *grant != r.Grant() {
 					t.Errorf("%q: mirror has %+v", r.Name, grant)
 				}
 			}

@@ -29,13 +29,13 @@ func TestMirrorHasTheChangeBeforeTheReplyAndBeforeTheWatchers(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := mustCreate(t, b)
-	if g, _ := m.Get(record.ID); !m.Current(record.Grant()) || !g.Active {
+	if g, _ := m.Get(record.ID); !m.Current(record.ID, record.Version) || !g.Active {
 		t.Errorf("after Create the mirror has %v", g)
 	}
 	if _, _, err := b.Update(t.Context(), record.ID, switchOff); err != nil {
 		t.Fatal(err)
 	}
-	if g, _ := m.Get(record.ID); g.Active || m.Current(record.Grant()) {
+	if g, _ := m.Get(record.ID); g.Active || m.Current(record.ID, record.Version) {
 		t.Errorf("after Update the mirror has %v", g)
 	}
 	if _, err := b.Delete(t.Context(), record.ID, nil); err != nil {
@@ -73,7 +73,7 @@ func TestMirrorIsNeverBehindAReply(t *testing.T) {
 		<-done
 	}
 	kept, err := b.Get(t.Context(), record.ID)
-	if g, _ := m.Get(record.ID); err != nil || g != kept.Grant() {
+	if g, _ := m.Get(record.ID); err != nil || *g != kept.Grant() {
 		t.Errorf("the mirror has %v, the store %v, %v", g, kept, err)
 	}
 }
@@ -96,7 +96,7 @@ func TestCommitThatFailsReachesNobody(t *testing.T) {
 		}
 	}
 	list, err := b.List(t.Context(), "")
-	if err != nil || len(list) != 1 || list[0] != record || !m.Current(record.Grant()) || len(*told) != 0 {
+	if err != nil || len(list) != 1 || list[0] != record || !m.Current(record.ID, record.Version) || len(*told) != 0 {
 		t.Errorf("the store has %v, %v; observers were told %v", list, err, *told)
 	}
 	b.commit = (*bbolt.Tx).Commit
@@ -117,7 +117,7 @@ func TestChangeThatIsInTheFileIsInTheMirror(t *testing.T) {
 		t.Errorf("Update: %v", err)
 	}
 	kept, err := b.Get(t.Context(), record.ID)
-	if g, _ := m.Get(record.ID); err != nil || kept.Active || g != kept.Grant() {
+	if g, _ := m.Get(record.ID); err != nil || kept.Active || *g != kept.Grant() {
 		t.Errorf("the mirror has %v, the store %v, %v", g, kept, err)
 	}
 }

@@ -79,7 +79,7 @@ func TestFullDiskChangesNothing(t *testing.T) {
 			t.Error("Touch on a full disk returned no error")
 		}
 	}
-	if got, err := b.Get(t.Context(), record.ID); err != nil || got != record || !m.Current(record.Grant()) {
+	if got, err := b.Get(t.Context(), record.ID); err != nil || got != record || !m.Current(record.ID, record.Version) {
 		t.Errorf("after updates that failed the store has %v, %v", got, err)
 	}
 	if err := errors.Join(syscall.Dup3(kept, number, syscall.O_CLOEXEC), syscall.Close(kept)); err != nil {

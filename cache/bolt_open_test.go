@@ -102,7 +102,7 @@ func TestReopenedStoreFillsTheMirror(t *testing.T) {
 	}
 	second := NewMirror()
 	mustOpen(t, path, BoltOptions{Mirror: second})
-	if g, _ := second.Get(record.ID); g != record.Grant() || second.Len() != 1 || second.Version() != 3 {
+	if g, _ := second.Get(record.ID); *g != record.Grant() || second.Len() != 1 || second.Version() != 3 {
 		t.Errorf("mirror: %v, %d keys, version %d", g, second.Len(), second.Version())
 	}
 }

@@ -61,19 +61,23 @@ func (m *Mirror) Observe(observer Observer) {
 	m.observers = append(m.observers, observer)
 }
 
-// Get returns the grant of id and whether there is one.
-func (m *Mirror) Get(id keys.ID) (keys.Grant, bool) {
+// absent is what Get returns of an unknown key.
+var absent keys.Grant
+
+// Get returns the grant of id and true; for an unknown id the zero Grant and false.
+// The grant is the Mirror's own and never changes: a change of the record brings
+// another. The caller must not change it either.
+func (m *Mirror) Get(id keys.ID) (*keys.Grant, bool) {
 	if n := m.table.Load().find(&id); n != nil {
-		return n.grant, true
+		return &n.grant, true
 	}
-	return keys.Grant{}, false
+	return &absent, false
 }
 
-// Current reports whether the Mirror holds exactly this version of the grant's
-// key. It is false for the zero Grant.
-func (m *Mirror) Current(grant keys.Grant) bool {
-	n := m.table.Load().find(&grant.ID)
-	return n != nil && n.grant.Version == grant.Version
+// Current reports whether the Mirror holds exactly this version of the key.
+func (m *Mirror) Current(id keys.ID, version uint64) bool {
+	n := m.table.Load().find(&id)
+	return n != nil && n.grant.Version == version
 }
 
 // Fresh returns nil when the Mirror is known to hold the store's records, else an

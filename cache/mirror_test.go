@@ -16,7 +16,10 @@ import (
 
 // grant returns a grant of id with a version.
 func grant(id keys.ID, version uint64) keys.Grant {
-	return keys.Grant{ID: id, Account: "default", Active: true, Version: version}
+	return keys.Grant{
+		ID: id, Account: "default", Active: true, Version: version,
+		Digests: [2]keys.Digest{{Scheme: keys.SHA256}},
+	}
 }
 
 func set(id keys.ID, version uint64) keys.Change {
@@ -63,11 +66,11 @@ func TestMirrorAnswersByTheLastChange(t *testing.T) {
 		t.Error("an empty mirror has a key")
 	}
 	m.Apply(set(id, 3))
-	if g, ok := m.Get(id); !ok || g != grant(id, 3) || m.Version() != 3 || m.Len() != 1 {
+	if g, ok := m.Get(id); !ok || *g != grant(id, 3) || m.Version() != 3 || m.Len() != 1 {
 		t.Errorf("after a change: %v %v, version %d, %d keys", g, ok, m.Version(), m.Len())
 	}
 	m.Apply(keys.Change{Version: 7, ID: id, Deleted: true})
-	if g, ok := m.Get(id); ok || g != (keys.Grant{}) || m.Version() != 7 || m.Len() != 0 {
+	if g, ok := m.Get(id); ok || *g != (keys.Grant{}) || m.Version() != 7 || m.Len() != 0 {
 		t.Errorf("after a deletion: %v %v, version %d, %d keys", g, ok, m.Version(), m.Len())
 	}
 }
@@ -98,16 +101,16 @@ func TestMirrorIsCurrentForExactlyOneVersion(t *testing.T) {
 	id := keys.NewID()
 	m := loaded(t, 1, grant(id, 1))
 	first, _ := m.Get(id)
-	if !m.Current(first) {
+	if !m.Current(id, first.Version) {
 		t.Error("the grant that was just read is not current")
 	}
 	m.Apply(set(id, 2))
 	second, _ := m.Get(id)
-	if m.Current(first) || !m.Current(second) {
+	if m.Current(id, first.Version) || !m.Current(id, second.Version) {
 		t.Error("after a change the old grant is current, or the new one is not")
 	}
 	m.Apply(keys.Change{Version: 3, ID: id, Deleted: true})
-	if m.Current(second) || m.Current(keys.Grant{}) || m.Current(grant(keys.NewID(), 0)) {
+	if m.Current(id, second.Version) || m.Current(keys.ID{}, 0) || m.Current(keys.NewID(), 0) {
 		t.Error("an absent grant is current")
 	}
 }
@@ -116,7 +119,7 @@ func TestObserversAreToldAfterTheSwapAndBeforeApplyReturns(t *testing.T) {
 	m, id := loaded(t, 0), keys.NewID()
 	var seen []keys.Grant
 	m.Observe(func(id keys.ID, g keys.Grant, present bool) {
-		if now, ok := m.Get(id); ok != present || now != g {
+		if now, ok := m.Get(id); ok != present || *now != g {
 			t.Errorf("told of %v, but Get says %v", g, now)
 		}
 		seen = append(seen, g)
@@ -220,7 +223,7 @@ func sameAsMap(t *rapid.T, m *Mirror, ids []keys.ID, want map[keys.ID]keys.Grant
 	active, inactive := 0, 0
 	for _, id := range ids {
 		wanted, present := want[id]
-		if g, ok := m.Get(id); ok != present || g != wanted {
+		if g, ok := m.Get(id); ok != present || *g != wanted {
 			t.Fatalf("%s: %v %v, want %v", id, g, ok, wanted)
 		}
 		switch {

@@ -130,17 +130,17 @@ func ends(until time.Time) func(*keys.Record) error {
 func TestRevocationThatTheStoreLostIsAssertedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		revoke  func(m *member, id keys.ID)
-		revoked func(g keys.Grant, present bool) bool
+		revoked func(g *keys.Grant, present bool) bool
 	}{
-		"deleted":      {func(m *member, id keys.ID) { m.mustDelete(id) }, func(_ keys.Grant, present bool) bool { return !present }},
-		"switched off": {func(m *member, id keys.ID) { m.mustUpdate(id, switchOff) }, func(g keys.Grant, _ bool) bool { return !g.Active }},
+		"deleted":      {func(m *member, id keys.ID) { m.mustDelete(id) }, func(_ *keys.Grant, present bool) bool { return !present }},
+		"switched off": {func(m *member, id keys.ID) { m.mustUpdate(id, switchOff) }, func(g *keys.Grant, _ bool) bool { return !g.Active }},
 		"its digest taken away": {
 			func(m *member, id keys.ID) { m.mustUpdate(id, withdraw) },
-			func(g keys.Grant, _ bool) bool { return g.Digests == [2]keys.Digest{} },
+			func(g *keys.Grant, _ bool) bool { return g.Digests == [2]keys.Digest{} },
 		},
 		"its digest given an end": {
 			func(m *member, id keys.ID) { m.mustUpdate(id, ends(time.UnixMilli(1_900_000_000_000))) },
-			func(g keys.Grant, _ bool) bool { return g.Digests[0].Until == 1_900_000_000_000 },
+			func(g *keys.Grant, _ bool) bool { return g.Digests[0].Until == 1_900_000_000_000 },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -378,7 +378,7 @@ func (m *member) sameSet(c *rawStore) {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if got, _ := m.mirror.Get(kept.ID); got != kept.Grant() {
+		if got, _ := m.mirror.Get(kept.ID); *got != kept.Grant() {
 			m.t.Errorf("the member has %+v, the store %+v", got, kept.Grant())
 		}
 	}

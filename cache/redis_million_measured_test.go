@@ -104,8 +104,8 @@ func measureReads(t *testing.T, m *Mirror, ids []keys.ID) {
 	}
 	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	some := ids[:200_000]
-	get := func(id keys.ID) keys.Grant { g, _ := m.Get(id); return g }
-	look := func(id keys.ID) keys.Grant { return *plain[id] }
+	get := func(id keys.ID) *keys.Grant { g, _ := m.Get(id); return g }
+	look := func(id keys.ID) *keys.Grant { return plain[id] }
 	ours, theirs := time.Hour, time.Hour
 	for range 7 {
 		ours, theirs = min(ours, perRead(t, some, get)), min(theirs, perRead(t, some, look))

@@ -212,7 +212,7 @@ func (f *follower) reassert(ctx context.Context, next *nextSet) error {
 		switch {
 		case !present:
 			err = f.reassertDeletion(ctx, &n.grant, highest)
-		case (n.grant.Version <= known.Version || known.Version > f.fork) && narrower(known, n.grant):
+		case (n.grant.Version <= known.Version || known.Version > f.fork) && narrower(known, &n.grant):
 			err = f.narrowAgain(ctx, known)
 		}
 		if err != nil {
@@ -248,7 +248,7 @@ func (f *follower) reassertDeletion(ctx context.Context, kept *keys.Grant, highe
 }
 
 // narrower reports whether known admits less than kept.
-func narrower(known, kept keys.Grant) bool {
+func narrower(known, kept *keys.Grant) bool {
 	return kept.Active && !known.Active || intersection(kept.Digests, known.Digests) != kept.Digests
 }
 
@@ -285,7 +285,7 @@ func (f *follower) deleteAgain(ctx context.Context, id keys.ID, highest uint64) 
 	return f.again(id, "deleted", s, err)
 }
 
-func (f *follower) narrowAgain(ctx context.Context, known keys.Grant) error {
+func (f *follower) narrowAgain(ctx context.Context, known *keys.Grant) error {
 	ctx, cancel := context.WithTimeout(ctx, reassertTimeout)
 	defer cancel()
 	_, s, err := f.r.amend(ctx, known.ID, whatever, func(record *keys.Record) error {

@@ -1,9 +1,10 @@
 package cache
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 	"iter"
 	"math/bits"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 
@@ -20,7 +21,7 @@ const segmentSize = 512
 // before the place and storing its head. The number of buckets only rises: a table
 // that has lost most of its keys keeps 8 bytes for each bucket it once needed.
 type table struct {
-	seed     maphash.Seed
+	seeds    [2]uint64
 	buckets  atomic.Uint64 // in use; segments has room for at least these
 	segments atomic.Pointer[[]*segment]
 	active   atomic.Int64
@@ -30,12 +31,10 @@ type table struct {
 
 type segment [segmentSize]atomic.Pointer[node]
 
-// node is one key. With the hash it fills 176 bytes, one of the allocator's size
-// classes. What passing over a node needs comes first, in one line of the processor's
-// cache.
+// node is one key. It takes 176 bytes, one of the allocator's size classes. What
+// passing over a node needs comes first, in one line of the processor's cache.
 type node struct {
 	next  *node
-	hash  uint64
 	grant keys.Grant
 }
 
@@ -46,7 +45,7 @@ type account struct {
 }
 
 func newTable() *table {
-	t := &table{seed: maphash.MakeSeed(), accounts: map[string]account{}}
+	t := &table{seeds: [2]uint64{rand.Uint64(), rand.Uint64()}, accounts: map[string]account{}}
 	t.segments.Store(&[]*segment{new(segment)})
 	t.buckets.Store(1)
 	return t
@@ -56,11 +55,11 @@ func newTable() *table {
 // out of date and look into a bucket whose nodes have moved; so a miss counts only
 // if no bucket was split meanwhile.
 func (t *table) find(id *keys.ID) *node {
-	hash := maphash.Bytes(t.seed, id[:])
+	hash := t.hash(id)
 	for {
 		buckets := t.buckets.Load()
 		for n := t.bucket(place(hash, buckets)).Load(); n != nil; n = n.next {
-			if n.hash == hash && n.grant.ID == *id {
+			if n.grant.ID == *id {
 				return n
 			}
 		}
@@ -82,17 +81,26 @@ func place(hash, n uint64) uint64 {
 	return i
 }
 
+// hash returns a number that spreads ids evenly, by one wide multiplication (as in
+// wyhash). Ids are random and made here, so it need not withstand chosen ones. Of the
+// 22 characters it reads the last 16, more than 95 bits: a copy of an id is written in
+// two parts that overlap, and reading what only the first of them covers waits until
+// both have left the processor's store buffer.
+func (t *table) hash(id *keys.ID) uint64 {
+	high, low := bits.Mul64(binary.LittleEndian.Uint64(id[6:])^t.seeds[0], binary.LittleEndian.Uint64(id[14:])^t.seeds[1])
+	return high ^ low
+}
+
 func (t *table) bucket(i uint64) *atomic.Pointer[node] {
 	return &(*t.segments.Load())[i/segmentSize][i%segmentSize]
 }
 
 // put adds the grant or replaces the one with its id.
 func (t *table) put(grant keys.Grant) {
-	hash := maphash.Bytes(t.seed, grant.ID[:])
 	old := t.find(&grant.ID)
 	grant.Account = t.intern(grant.Account)
-	bucket := t.bucket(place(hash, t.buckets.Load()))
-	n := &node{grant: grant, hash: hash}
+	bucket := t.bucket(place(t.hash(&grant.ID), t.buckets.Load()))
+	n := &node{grant: grant}
 	if old == nil {
 		n.next = bucket.Load()
 		bucket.Store(n)
@@ -113,7 +121,7 @@ func (t *table) remove(id *keys.ID) {
 	if old == nil {
 		return
 	}
-	bucket := t.bucket(place(old.hash, t.buckets.Load()))
+	bucket := t.bucket(place(t.hash(id), t.buckets.Load()))
 	bucket.Store(replaced(bucket.Load(), old, old.next))
 	t.count(old.grant.Active, -1)
 	t.release(old.grant.Account)
@@ -124,7 +132,7 @@ func replaced(chain, old, rest *node) *node {
 	if chain == old {
 		return rest
 	}
-	return &node{grant: chain.grant, hash: chain.hash, next: replaced(chain.next, old, rest)}
+	return &node{grant: chain.grant, next: replaced(chain.next, old, rest)}
 }
 
 // split adds one bucket when there are more keys than buckets, and moves the nodes
@@ -139,10 +147,10 @@ func (t *table) split() {
 	source := t.bucket(n &^ (1 << (bits.Len64(n) - 1)))
 	var stay, move *node
 	for at := source.Load(); at != nil; at = at.next {
-		if place(at.hash, n+1) == n {
-			move = &node{grant: at.grant, hash: at.hash, next: move}
+		if place(t.hash(&at.grant.ID), n+1) == n {
+			move = &node{grant: at.grant, next: move}
 		} else {
-			stay = &node{grant: at.grant, hash: at.hash, next: stay}
+			stay = &node{grant: at.grant, next: stay}
 		}
 	}
 	t.bucket(n).Store(move)

@@ -62,7 +62,7 @@ func BenchmarkKeyCheck(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, proved := c.peppers.Match(c.grant, secret, now); proved != c.proves {
+				if _, proved := c.peppers.Match(&c.grant, secret, now); proved != c.proves {
 					b.Fatalf("Match returned %v, want %v", proved, c.proves)
 				}
 			}

@@ -38,11 +38,12 @@ func ExamplePeppers_Match() {
 	secret := keys.NewSecret(keys.NewID())
 	record := keys.Record{ID: secret.ID(), Active: true, Digests: [2]keys.Digest{peppers.Digest(secret)}}
 
-	_, proved := peppers.Match(record.Grant(), secret, time.Now())
+	grant := record.Grant()
+	_, proved := peppers.Match(&grant, secret, time.Now())
 	fmt.Println("its secret:", proved)
-	_, proved = peppers.Match(record.Grant(), keys.NewSecret(record.ID), time.Now())
+	_, proved = peppers.Match(&grant, keys.NewSecret(record.ID), time.Now())
 	fmt.Println("another secret:", proved)
-	_, proved = peppers.Match(keys.Grant{}, secret, time.Now())
+	_, proved = peppers.Match(&keys.Grant{}, secret, time.Now())
 	fmt.Println("an unknown key:", proved)
 	// Output:
 	// its secret: true

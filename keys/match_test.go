@@ -40,11 +40,11 @@ func TestBothDigestsMatchTheirOwnSecretOnly(t *testing.T) {
 		present, former, wrong := keys.NewSecret(id), keys.NewSecret(id), keys.NewSecret(id)
 		grant := keys.Grant{ID: id, Digests: [2]keys.Digest{peppers.Digest(present), peppers.Digest(former)}}
 		for i, secret := range []keys.Secret{present, former} {
-			if digest, proved := peppers.Match(grant, secret, now); !proved || digest != grant.Digests[i] {
+			if digest, proved := peppers.Match(&grant, secret, now); !proved || digest != grant.Digests[i] {
 				t.Errorf("secret %d: Match returned %+v, %v", i, digest, proved)
 			}
 		}
-		if digest, proved := peppers.Match(grant, wrong, now); proved || digest != (keys.Digest{}) {
+		if digest, proved := peppers.Match(&grant, wrong, now); proved || digest != (keys.Digest{}) {
 			t.Errorf("a wrong secret: Match returned %+v, %v", digest, proved)
 		}
 	})
@@ -72,7 +72,7 @@ func TestDigestMatchesUntilItsEndExactly(t *testing.T) {
 				{end.Add(1), false},
 				{end.Add(time.Hour), false},
 			} {
-				if _, proved := peppers.Match(grant, secret, c.at); proved != c.want {
+				if _, proved := peppers.Match(&grant, secret, c.at); proved != c.want {
 					t.Errorf("%v after the end: Match returned %v", c.at.Sub(end), proved)
 				}
 				if admits := grant.Admits(digest, c.at); admits != c.want {
@@ -88,7 +88,7 @@ func TestZeroGrantNeverMatches(t *testing.T) {
 		for name, secret := range map[string]keys.Secret{
 			"a secret": keys.NewSecret(keys.NewID()), "of the zero id": keys.NewSecret(keys.ID{}), "zero": {},
 		} {
-			if digest, proved := peppers.Match(keys.Grant{}, secret, now); proved || digest != (keys.Digest{}) {
+			if digest, proved := peppers.Match(&keys.Grant{}, secret, now); proved || digest != (keys.Digest{}) {
 				t.Errorf("%s: the zero grant returned %+v, %v", name, digest, proved)
 			}
 		}
@@ -104,7 +104,7 @@ func TestEmptyDigestNeverMatches(t *testing.T) {
 			"none": {}, "emptied, first": {digest}, "emptied, second": {{}, digest},
 		} {
 			grant := keys.Grant{ID: secret.ID(), Active: true, Digests: digests}
-			if _, proved := peppers.Match(grant, secret, now); proved {
+			if _, proved := peppers.Match(&grant, secret, now); proved {
 				t.Errorf("%s: an empty digest matched", name)
 			}
 		}
@@ -117,7 +117,7 @@ func TestGrantOfAnotherKeyNeverMatches(t *testing.T) {
 		digest := peppers.Digest(secret)
 		for _, id := range []keys.ID{keys.NewID(), {}} {
 			grant := keys.Grant{ID: id, Digests: [2]keys.Digest{digest, digest}}
-			if _, proved := peppers.Match(grant, secret, now); proved {
+			if _, proved := peppers.Match(&grant, secret, now); proved {
 				t.Errorf("the secret of %s proved key %q", secret.ID(), id)
 			}
 		}
@@ -127,7 +127,7 @@ func TestGrantOfAnotherKeyNeverMatches(t *testing.T) {
 func TestZeroSecretProvesNothing(t *testing.T) {
 	eachPeppers(t, func(t *testing.T, peppers *keys.Peppers) {
 		grant := keys.Grant{Active: true, Digests: [2]keys.Digest{{Scheme: keys.SHA256}, {Scheme: keys.HMACSHA256}}}
-		if _, proved := peppers.Match(grant, keys.Secret{}, now); proved {
+		if _, proved := peppers.Match(&grant, keys.Secret{}, now); proved {
 			t.Error("the zero Secret proved a key")
 		}
 	})
@@ -141,7 +141,7 @@ func TestDigestCoversTheID(t *testing.T) {
 		other := keys.NewID()
 		moved := mustParse(t, seal(string(other[:]), secret.Reveal()[27:70]))
 		grant := keys.Grant{ID: other, Digests: [2]keys.Digest{peppers.Digest(secret)}}
-		if _, proved := peppers.Match(grant, moved, now); proved {
+		if _, proved := peppers.Match(&grant, moved, now); proved {
 			t.Error("a secret moved to another id matched the digest of the first")
 		}
 	})
@@ -151,7 +151,7 @@ func TestInactiveKeyStillProvesItsSecret(t *testing.T) {
 	secret := keys.NewSecret(keys.NewID())
 	var peppers *keys.Peppers
 	grant := keys.Grant{ID: secret.ID(), Digests: [2]keys.Digest{peppers.Digest(secret)}}
-	digest, proved := peppers.Match(grant, secret, now)
+	digest, proved := peppers.Match(&grant, secret, now)
 	if !proved || grant.Admits(digest, now) {
 		t.Errorf("Match returned %v and Admits %v, want true and false", proved, grant.Admits(digest, now))
 	}

@@ -18,7 +18,7 @@ func TestMeasuredKeyCheckAllocatesNothing(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, proved := c.peppers.Match(c.grant, secret, now); proved != c.proves {
+				if _, proved := c.peppers.Match(&c.grant, secret, now); proved != c.proves {
 					t.Fatalf("Match returned %v, want %v", proved, c.proves)
 				}
 			})

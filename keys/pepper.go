@@ -131,7 +131,7 @@ func (p *Peppers) Digest(secret Secret) Digest {
 // and the work that of a key whose digests are as the signing pepper (or, without
 // one, SHA-256) makes them. Comparison takes constant time. It does not look at
 // Active, which is for the caller to judge afterwards.
-func (p *Peppers) Match(grant Grant, secret Secret, now time.Time) (Digest, bool) {
+func (p *Peppers) Match(grant *Grant, secret Secret, now time.Time) (Digest, bool) {
 	if secret.text == nil {
 		return Digest{}, false
 	}

@@ -174,7 +174,7 @@ func TestUnknownKeyCostsAsManyHashesAsAKnownOne(t *testing.T) {
 		{"another id", Grant{ID: NewID(), Digests: [2]Digest{digest}}, secret, false},
 	} {
 		sums.Store(0)
-		if _, proved := peppers.Match(c.grant, c.secret, at); proved != c.matches {
+		if _, proved := peppers.Match(&c.grant, c.secret, at); proved != c.matches {
 			t.Errorf("%s: Match returned %v", c.name, proved)
 		}
 		if n := sums.Load(); n != 1 {
@@ -209,7 +209,7 @@ func (c *countingHash) Sum(b []byte) []byte {
 
 // matches reports whether secret proves digest, alone and in the second place.
 func matches(peppers *Peppers, secret Secret, digest Digest) bool {
-	_, first := peppers.Match(Grant{ID: secret.ID(), Digests: [2]Digest{digest}}, secret, at)
-	_, second := peppers.Match(Grant{ID: secret.ID(), Digests: [2]Digest{{}, digest}}, secret, at)
+	_, first := peppers.Match(&Grant{ID: secret.ID(), Digests: [2]Digest{digest}}, secret, at)
+	_, second := peppers.Match(&Grant{ID: secret.ID(), Digests: [2]Digest{{}, digest}}, secret, at)
 	return first || second
 }

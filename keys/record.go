@@ -64,7 +64,7 @@ type Grant struct {
 
 // Admits reports whether a request that has proved the digest before may still go
 // on under this grant at the time now.
-func (g Grant) Admits(proved Digest, now time.Time) bool {
+func (g *Grant) Admits(proved Digest, now time.Time) bool {
 	if !g.Active {
 		return false
 	}

@@ -97,7 +97,7 @@ func TestVectorsGiveTheirDigestsAndPepperChecks(t *testing.T) {
 			}
 			for _, digest := range []keys.Digest{plain, peppered} {
 				grant := keys.Grant{ID: secret.ID(), Digests: [2]keys.Digest{digest}}
-				if got, proved := peppers.Match(grant, secret, time.Unix(0, 0)); !proved || got != digest {
+				if got, proved := peppers.Match(&grant, secret, time.Unix(0, 0)); !proved || got != digest {
 					t.Errorf("Match returned %+v, %v for %+v", got, proved, digest)
 				}
 			}

@@ -17,7 +17,7 @@ func (d *discarding) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discarding) WriteHeader(int)             {}
 
 // benchStage is a proxy without sockets on either side.
-func benchStage(b *testing.B) (*Proxy, keys.Grant, keys.Secret) {
+func benchStage(b *testing.B) (*Proxy, *keys.Grant, keys.Secret) {
 	b.Helper()
 	records := newRecords()
 	id, secret := records.add()

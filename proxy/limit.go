@@ -37,7 +37,7 @@ func (l *limiters) init(standard keys.Rate) {
 
 // take takes one request from the bucket of the key; otherwise it returns how long
 // to wait for the next.
-func (l *limiters) take(g keys.Grant, now time.Time) (wait time.Duration) {
+func (l *limiters) take(g *keys.Grant, now time.Time) (wait time.Duration) {
 	limit := cmp.Or(g.Rate, l.standard)
 	if limit == (keys.Rate{}) {
 		return 0

@@ -38,7 +38,7 @@ func TestKeyIsHeldToItsRate(t *testing.T) {
 	var l limiters
 	l.init(keys.Rate{PerSecond: 2, Burst: 3})
 	now := newClock()
-	one, other := keys.Grant{ID: keys.NewID()}, keys.Grant{ID: keys.NewID()}
+	one, other := &keys.Grant{ID: keys.NewID()}, &keys.Grant{ID: keys.NewID()}
 	for i := range 3 {
 		if wait := l.take(one, now.read()); wait != 0 {
 			t.Fatalf("request %d of the burst has to wait %v", i, wait)
@@ -73,7 +73,7 @@ func TestRateOfTheRecordComesBeforeTheDefaultAndAtOnce(t *testing.T) {
 	var l limiters
 	l.init(keys.Rate{})
 	now := newClock().read()
-	g := keys.Grant{ID: keys.NewID()}
+	g := &keys.Grant{ID: keys.NewID()}
 	for range 1000 {
 		if wait := l.take(g, now); wait != 0 {
 			t.Fatalf("without a rate it has to wait %v", wait)

@@ -33,10 +33,11 @@ import (
 // Records is where the proxy finds keys. It takes no context, because nothing here
 // may do I/O.
 type Records interface {
-	// Get returns the grant of id, or false.
-	Get(id keys.ID) (keys.Grant, bool)
-	// Current reports whether g is still the latest grant of its key.
-	Current(g keys.Grant) bool
+	// Get returns the grant of id, which the caller must not change, and true; for an
+	// unknown id the zero Grant and false.
+	Get(id keys.ID) (*keys.Grant, bool)
+	// Current reports whether this is still the latest version of the key.
+	Current(id keys.ID, version uint64) bool
 	// Fresh returns why the records may be out of date, or nil.
 	Fresh() error
 }
@@ -169,7 +170,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // judge says whether secret proves grant and may pass. "Inactive" is said only to
 // those who proved the secret.
-func (p *Proxy) judge(grant keys.Grant, secret keys.Secret) (keys.Digest, Verdict) {
+func (p *Proxy) judge(grant *keys.Grant, secret keys.Secret) (keys.Digest, Verdict) {
 	proved, ok := p.options.Peppers.Match(grant, secret, p.options.Now())
 	switch {
 	case !ok:
@@ -182,11 +183,11 @@ func (p *Proxy) judge(grant keys.Grant, secret keys.Secret) (keys.Digest, Verdic
 
 // judgeAgain reads freshness and record once more, for a request that is already
 // in the table of flights.
-func (p *Proxy) judgeAgain(grant keys.Grant, secret keys.Secret) Verdict {
+func (p *Proxy) judgeAgain(grant *keys.Grant, secret keys.Secret) Verdict {
 	if p.options.Records.Fresh() != nil {
 		return StoreUnreachable
 	}
-	if p.options.Records.Current(grant) {
+	if p.options.Records.Current(grant.ID, grant.Version) {
 		return Allowed
 	}
 	latest, _ := p.options.Records.Get(grant.ID)

@@ -41,7 +41,7 @@ type records struct {
 
 func newRecords() *records { return &records{grants: make(map[keys.ID]keys.Grant)} }
 
-func (r *records) Get(id keys.ID) (keys.Grant, bool) {
+func (r *records) Get(id keys.ID) (*keys.Grant, bool) {
 	r.gets.Add(1)
 	r.mu.Lock()
 	grant, ok := r.grants[id]
@@ -51,14 +51,14 @@ func (r *records) Get(id keys.ID) (keys.Grant, bool) {
 	if hook != nil {
 		hook()
 	}
-	return grant, ok
+	return &grant, ok
 }
 
-func (r *records) Current(g keys.Grant) bool {
+func (r *records) Current(id keys.ID, version uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	latest, ok := r.grants[g.ID]
-	return ok && latest.Version == g.Version
+	latest, ok := r.grants[id]
+	return ok && latest.Version == version
 }
 
 func (r *records) Fresh() error {
