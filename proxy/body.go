@@ -56,8 +56,9 @@ func (b *requestBody) arm() {
 	}
 }
 
-// unread reports whether some of the body may still be on the connection. With full
-// duplex net/http does not look, and would read the rest as the next request.
+// unread reports whether some of the body may still be on the connection. Then the
+// connection must not be kept: net/http would hold the answer back until it has read
+// the rest, and what is left after that could be read as the next request.
 func (b *requestBody) unread() bool { return b != nil && !b.ended.Load() }
 
 // refusal returns what to tell a client whose body could not be read, or nil if it

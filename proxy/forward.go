@@ -36,7 +36,6 @@ func (p *Proxy) forward(x *exchange) {
 	if x.in.Body != nil && x.in.Body != http.NoBody {
 		x.body = newRequestBody(x.out.ResponseWriter, x.in, p.options.MaxBody, p.options.BodyProgress, p.options.Now)
 		x.in.Body = x.body
-		_ = x.out.control.EnableFullDuplex() // an answer may begin before the body has ended
 	}
 	p.reverse.ServeHTTP(x.out, x.in)
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"testing"
 )
 
@@ -67,5 +68,40 @@ func eventsBackAndForth(t *testing.T, head string, count int) {
 	}
 	if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 {
 		t.Errorf("after the last: %q, %v", rest, err)
+	}
+}
+
+// TestAnswerFlowsWhileTheBodyIsStillSent speaks in turns, as clients of a transcription
+// do: each answer arrives before the client sends its next part.
+func TestAnswerFlowsWhileTheBodyIsStillSent(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, scripted(func(c *upstreamConn) {
+		defer c.Close()
+		r, err := http.ReadRequest(c.reader)
+		if err != nil {
+			return
+		}
+		c.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		part := make([]byte, 3)
+		for {
+			if _, err := io.ReadFull(r.Body, part); err != nil {
+				break
+			}
+			c.write(chunk("got " + string(part)))
+		}
+		c.write("0\r\n\r\n")
+	}))
+	c := s.dial(t).send(s.request("POST /a HTTP/1.1", "Transfer-Encoding: chunked"))
+	res := c.head("POST")
+	for _, part := range []string{"one", "two", "six"} {
+		c.send(chunk(part))
+		got := make([]byte, len("got "+part))
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != "got "+part {
+			t.Fatalf("after %q the client reads %q, %v", part, got, err)
+		}
+	}
+	c.send("0\r\n\r\n")
+	if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 {
+		t.Errorf("after the end of the body the client reads %q, %v", rest, err)
 	}
 }
