@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,7 +49,7 @@ func kindsOfStore() []kindOfStore {
 		return func(t testing.TB, o storeOptions) backedUp {
 			r, err := OpenRedis(t.Context(), RedisOptions{
 				Server:     RedisServer{Addresses: []string{address(t)}},
-				PerAccount: orDefault(o.perAccount, 1000), Peppers: o.peppers, Mirror: o.mirror,
+				PerAccount: stdcmp.Or(o.perAccount, 1000), Peppers: o.peppers, Mirror: o.mirror,
 				Events: RedisEvents{Resynced: o.resynced},
 			})
 			if err != nil {
@@ -60,7 +61,7 @@ func kindsOfStore() []kindOfStore {
 	}
 	return []kindOfStore{
 		{"bolt", func(t testing.TB, o storeOptions) backedUp {
-			return mustOpen(t, storeFile(t), BoltOptions{PerAccount: orDefault(o.perAccount, 1000), Peppers: o.peppers, Mirror: o.mirror})
+			return mustOpen(t, storeFile(t), BoltOptions{PerAccount: stdcmp.Or(o.perAccount, 1000), Peppers: o.peppers, Mirror: o.mirror})
 		}},
 		{"miniredis", onRedis(func(t testing.TB) string { return miniredis.RunT(t).Addr() })},
 		{"redis", onRedis(func(t testing.TB) string {

@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -126,7 +128,7 @@ func OpenRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 func newRedis(o RedisOptions) *Redis {
 	o.setDefaults()
 	r := &Redis{
-		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: newOperation(),
+		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: rand.Text(),
 		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), wake: make(chan struct{}, 1),
 		serving: make(chan struct{}),
 	}
@@ -135,12 +137,12 @@ func newRedis(o RedisOptions) *Redis {
 }
 
 func (o *RedisOptions) setDefaults() {
-	o.Prefix = orDefault(o.Prefix, "{keystile}")
-	o.PerAccount = orDefault(o.PerAccount, DefaultPerAccount)
-	o.MaxStaleness = orDefault(o.MaxStaleness, 30*time.Second)
-	o.ReceiptDeadline = orDefault(o.ReceiptDeadline, 2*time.Second)
-	o.FenceLag = orDefault(o.FenceLag, 10*time.Second)
-	o.Name = orDefault(o.Name, processName())
+	o.Prefix = cmp.Or(o.Prefix, "{keystile}")
+	o.PerAccount = cmp.Or(o.PerAccount, DefaultPerAccount)
+	o.MaxStaleness = cmp.Or(o.MaxStaleness, 30*time.Second)
+	o.ReceiptDeadline = cmp.Or(o.ReceiptDeadline, 2*time.Second)
+	o.FenceLag = cmp.Or(o.FenceLag, 10*time.Second)
+	o.Name = cmp.Or(o.Name, processName())
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -150,14 +152,6 @@ func (o *RedisOptions) setDefaults() {
 	if o.Mirror == nil {
 		o.Mirror = NewMirror()
 	}
-}
-
-func orDefault[T comparable](value, standard T) T {
-	var zero T
-	if value == zero {
-		return standard
-	}
-	return value
 }
 
 // Names of what the server holds. See protocol.md.

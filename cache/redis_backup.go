@@ -165,9 +165,8 @@ func (x *redisExport) collectRecords(ctx context.Context) error {
 
 // catchUp applies the log from where the scan began, until the set is the store's.
 func (x *redisExport) catchUp(ctx context.Context) error {
-	reader := follower{r: x.r, session: x.s}
 	for range catchUpRounds {
-		answer, err := reader.readLog(ctx, x.header.Version)
+		answer, err := x.r.readLog(ctx, x.s, x.header.Version)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -23,13 +24,13 @@ func (r *Redis) Create(ctx context.Context, draft keys.Draft) (keys.Created, err
 	if err != nil {
 		return keys.Created{}, err
 	}
-	request, caller := "", newOperation()
+	request, caller := "", rand.Text()
 	if draft.Operation != (keys.Operation{}) {
 		key := sha256.Sum256([]byte(draft.Operation.Key))
 		request, caller = hex.EncodeToString(draft.Operation.Request[:]), hex.EncodeToString(key[:])
 	}
 	answer, s, err := r.operation(ctx, "creating a key", r.scripts.create,
-		[]string{r.namesOf(draft.Account), r.operationName(newOperation()), r.operationName(caller)},
+		[]string{r.namesOf(draft.Account), r.operationName(rand.Text()), r.operationName(caller)},
 		string(draft.ID[:]), draft.Account, draft.Name, tail, r.o.PerAccount, request, keys.OperationLifetime.Milliseconds(), now.UnixMilli())
 	if err != nil {
 		return keys.Created{}, err
@@ -110,7 +111,7 @@ func (r *Redis) mark(ctx context.Context) (*session, error) {
 	if err != nil || r.o.WaitReplicas == 0 {
 		return s, err
 	}
-	if err := s.conn.Set(ctx, r.operationName(newOperation()), "", operationMark).Err(); err != nil {
+	if err := s.conn.Set(ctx, r.operationName(rand.Text()), "", operationMark).Err(); err != nil {
 		r.release(s, err)
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (r *Redis) tryAmend(ctx context.Context, id keys.ID, least uint64, change f
 		return none, nil, err
 	}
 	answer, s, err := r.operation(ctx, doing, r.scripts.update,
-		[]string{r.namesOf(before.Account), r.operationName(newOperation())},
+		[]string{r.namesOf(before.Account), r.operationName(rand.Text())},
 		string(id[:]), strconv.FormatUint(before.Version, 10), after.Name, digit(after.Active), tail)
 	if err != nil {
 		return none, nil, err
@@ -222,7 +223,7 @@ func (r *Redis) tryRemove(ctx context.Context, id keys.ID, check func(keys.Recor
 	}
 	const doing = "deleting a key"
 	answer, s, err := r.operation(ctx, doing, r.scripts.delete,
-		[]string{r.namesOf(before.Account), r.operationName(newOperation()), r.name("used")},
+		[]string{r.namesOf(before.Account), r.operationName(rand.Text()), r.name("used")},
 		string(id[:]), strconv.FormatUint(before.Version, 10))
 	if err != nil {
 		return 0, nil, err

@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,8 +22,8 @@ const checkInterval = 10 * time.Second
 // replicas once a second.
 const deposedMargin = 2 * time.Second
 
-// errSetting marks what only the operator of the server can mend.
-type errSetting struct{ error }
+// settingError marks what only the operator of the server can mend.
+type settingError struct{ error }
 
 // begin looks at the server for the first time. An error that is ErrUnavailable may go
 // away by itself; another does not.
@@ -41,7 +43,7 @@ func (r *Redis) begin(ctx context.Context) error {
 
 // firstError tells what can be mended by waiting from what cannot.
 func (r *Redis) firstError(err error) error {
-	var setting *errSetting
+	var setting *settingError
 	if err == nil || errors.As(err, &setting) || errors.Is(err, ErrPepperMismatch) || errors.Is(err, keys.ErrUnavailable) {
 		return err
 	}
@@ -67,7 +69,7 @@ func (r *Redis) find(ctx context.Context, s *session) error {
 	case remembered.Store != "" && have != remembered.Store:
 		return fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
 	}
-	args := []any{orDefault(have, newOperation()), "", "", checkText(r.o.Peppers.Check()), remembered.Version}
+	args := []any{cmp.Or(have, rand.Text()), "", "", checkText(r.o.Peppers.Check()), remembered.Version}
 	for _, check := range r.o.Peppers.Checks() {
 		args = append(args, checkText(check))
 	}
@@ -79,7 +81,7 @@ func (r *Redis) find(ctx context.Context, s *session) error {
 	case "pepper":
 		return ErrPepperMismatch
 	case "schema":
-		return &errSetting{errors.New("another version of Keystile wrote this store: use that version")}
+		return &settingError{errors.New("another version of Keystile wrote this store: use that version")}
 	case "behind":
 		return fmt.Errorf("%w: version %d of the store is remembered, which it lacks; it is at %s: %w",
 			keys.ErrUnavailable, remembered.Version, answer[2], errForeign)
@@ -122,10 +124,10 @@ func (r *Redis) check(ctx context.Context, s *session) error {
 	r.evicts = evicts
 	r.mu.Unlock()
 	if evicts {
-		return &errSetting{fmt.Errorf("the server may evict keys (maxmemory-policy %s): set maxmemory-policy noeviction", policy)}
+		return &settingError{fmt.Errorf("the server may evict keys (maxmemory-policy %s): set maxmemory-policy noeviction", policy)}
 	}
 	if infoField(info, "role") == "slave" {
-		return &errSetting{errors.New("the server is a replica, which cannot be written: name the primary, or Sentinels")}
+		return &settingError{errors.New("the server is a replica, which cannot be written: name the primary, or Sentinels")}
 	}
 	return r.checkFence(info)
 }
@@ -143,7 +145,7 @@ func (r *Redis) checkFence(info string) error {
 	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
 	r.mu.Unlock()
 	if unfenced && !r.o.AllowUnfenced {
-		return &errSetting{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
+		return &settingError{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
 			"set min-replicas-to-write 1, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}
 	}
 	return nil

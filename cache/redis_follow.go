@@ -178,7 +178,7 @@ func (f *follower) prepare(ctx context.Context) error {
 // nothing.
 func (f *follower) check(ctx context.Context) error {
 	err := f.r.check(ctx, f.session)
-	var setting *errSetting
+	var setting *settingError
 	if !f.loaded || !errors.As(err, &setting) {
 		return err
 	}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"strconv"
@@ -85,7 +86,7 @@ func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide f
 
 // do has a script do all effects, or none of them: then somebody was quicker.
 func (l *redisLedger) do(ctx context.Context, effects []effect) error {
-	names := []string{l.r.name("used"), l.r.operationName(newOperation())}
+	names := []string{l.r.name("used"), l.r.operationName(rand.Text())}
 	var args []any
 	for i := range effects {
 		more, err := effects[i].arguments()

@@ -75,12 +75,12 @@ func (r *Redis) recognize(ctx context.Context, s *session) error {
 		return nil
 	}
 	if word(1) != redisSchema {
-		return &errSetting{errors.New("another version of Keystile wrote this store: use that version")}
+		return &settingError{errors.New("another version of Keystile wrote this store: use that version")}
 	}
 	var pepper keys.Sum
 	if text := word(2); text != "" {
 		if err := pepper.UnmarshalText([]byte(text)); err != nil {
-			return &errSetting{fmt.Errorf("the pepper check of this store cannot be read: %w", err)}
+			return &settingError{fmt.Errorf("the pepper check of this store cannot be read: %w", err)}
 		}
 	}
 	if !r.o.Peppers.Knows(pepper) {

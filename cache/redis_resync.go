@@ -98,7 +98,7 @@ func (f *follower) snapshot(ctx context.Context) (*nextSet, error) {
 // catchUp applies the log from the set's version on, until the set is the store's.
 func (f *follower) catchUp(ctx context.Context, next *nextSet) error {
 	for range catchUpRounds {
-		answer, err := f.readLog(ctx, next.version)
+		answer, err := f.r.readLog(ctx, f.session, next.version)
 		if err != nil {
 			return err
 		}
@@ -119,17 +119,17 @@ func (f *follower) catchUp(ctx context.Context, next *nextSet) error {
 
 // readLog reads the log without writing a row: this process does not yet judge by
 // what it reads.
-func (f *follower) readLog(ctx context.Context, after uint64) (answer pollAnswer, err error) {
+func (r *Redis) readLog(ctx context.Context, s *session, after uint64) (answer pollAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	pipe := f.session.conn.TxPipeline()
-	meta := pipe.HMGet(ctx, f.r.name("meta"), "version", "digest", "store")
-	log := pipe.XRangeN(ctx, f.r.name("log"), fmt.Sprintf("%d-1", after), "+", pollEntries)
+	pipe := s.conn.TxPipeline()
+	meta := pipe.HMGet(ctx, r.name("meta"), "version", "digest", "store")
+	log := pipe.XRangeN(ctx, r.name("log"), fmt.Sprintf("%d-1", after), "+", pollEntries)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return answer, err
 	}
-	word := func(i int) string { s, _ := meta.Val()[i].(string); return s }
-	if word(2) != f.r.storeID() {
+	word := func(i int) string { w, _ := meta.Val()[i].(string); return w }
+	if word(2) != r.storeID() {
 		return answer, errForeign
 	}
 	answer.version, answer.digest = parseNumber(word(0)), parseNumber(word(1))

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"crypto/rand"
 	"embed"
 	"errors"
 	"fmt"
@@ -218,9 +217,6 @@ func (r *Redis) storeID() string {
 	defer r.mu.Unlock()
 	return r.store
 }
-
-// newOperation returns a random id.
-func newOperation() string { return rand.Text() }
 
 func processName() string {
 	host, err := os.Hostname()
