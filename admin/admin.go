@@ -155,14 +155,17 @@ func (a *Admin) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 }
 
 // NewServer returns a server for the admin listener with limits on time and size that
-// suit short requests. Close and Shutdown are the caller's. A nil log discards what net/http
-// has to say.
+// suit short requests, and on connections (MaxConnections). Close and Shutdown are the
+// caller's. A nil log discards what net/http has to say.
 func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	open := new(connections)
 	return &http.Server{
 		Handler:                      handler,
+		ConnContext:                  open.opened,
+		ConnState:                    open.changed,
 		ReadHeaderTimeout:            5 * time.Second,
 		ReadTimeout:                  30 * time.Second,
 		WriteTimeout:                 60 * time.Second,

@@ -60,6 +60,7 @@ func (a *Admin) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, sent := bearer(r)
 		if sent && a.token.Is(text) {
+			claimAsAdministrator(r.Context())
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -130,8 +131,7 @@ func (a *Admin) metricsDoor(public bool) func(http.Handler) http.Handler {
 // reverse proxy on this machine makes everybody's peer loopback; the headers it
 // adds give it away, and one that adds none goes unnoticed.
 func onThisMachine(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().Unmap().IsLoopback() {
+	if !isLoopback(r.RemoteAddr) {
 		return false
 	}
 	for name := range r.Header {

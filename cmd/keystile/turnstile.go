@@ -26,9 +26,6 @@ const (
 	usedInterval = 10 * time.Second
 	// adminGrace is how long requests to the admin listener may take to end.
 	adminGrace = time.Second
-	// adminConnections may be open at once, out of the descriptors that the proxy
-	// listener leaves.
-	adminConnections = 100
 )
 
 var errDraining = errors.New("draining")
@@ -186,7 +183,8 @@ func (t *turnstile) listen() error {
 	if listener, err = listenOn(t.config.Admin.Listen, "admin.listen"); err != nil {
 		return err
 	}
-	t.adminListener = proxy.LimitListener(listener, adminConnections, true, nil)
+	// For the new one the server closes another; what it lets stay serves administrators.
+	t.adminListener = proxy.LimitListener(listener, admin.MaxConnections+1, true, nil)
 	return nil
 }
 

@@ -1,0 +1,99 @@
+package admin
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// MaxConnections is how many connections a server of NewServer keeps open. For one more
+// it closes another; only while all of them serve administrators may there be more.
+const MaxConnections = 100
+
+// claim is what speaks for leaving a connection open.
+type claim int
+
+const (
+	noClaim       claim = iota // silent, in the middle of a request, or between two: nothing was proved
+	onThisHost                 // the same, from this machine
+	broughtToken               // between two requests, of which one had the token
+	administrates              // serves an administrator
+)
+
+// connections chooses the connection that is closed for a new one when there are
+// MaxConnections, so that strangers who open them all keep nobody out: the oldest of
+// those with the least claim, and none that serves an administrator.
+type connections struct {
+	mu   sync.Mutex
+	open []*connection // oldest first
+}
+
+// connection is an open connection. The mutex of its connections guards the claim.
+type connection struct {
+	net.Conn
+	all   *connections
+	claim claim
+}
+
+type connectionKey struct{}
+
+// opened is an http.Server.ConnContext.
+func (c *connections) opened(ctx context.Context, conn net.Conn) context.Context {
+	o := &connection{Conn: conn, all: c}
+	if isLoopback(conn.RemoteAddr().String()) {
+		o.claim = onThisHost
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) >= MaxConnections {
+		c.closeOne()
+	}
+	c.open = append(c.open, o)
+	return context.WithValue(ctx, connectionKey{}, o)
+}
+
+func (c *connections) closeOne() {
+	least := 0
+	for i, o := range c.open {
+		if o.claim < c.open[least].claim {
+			least = i
+		}
+	}
+	if c.open[least].claim < administrates {
+		_ = c.open[least].Close()
+		c.open = slices.Delete(c.open, least, least+1)
+	}
+}
+
+// changed is an http.Server.ConnState.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.open, func(o *connection) bool { return o.Conn == conn })
+	switch {
+	case i < 0: // it was closed for another
+	case state == http.StateIdle:
+		c.open[i].claim = min(c.open[i].claim, broughtToken)
+	case state == http.StateClosed || state == http.StateHijacked:
+		c.open = slices.Delete(c.open, i, i+1)
+	}
+}
+
+// claimAsAdministrator notes that the connection of a request, where one is known, has
+// brought the token. It is left alone until the reply is sent and net/http calls it idle.
+func claimAsAdministrator(ctx context.Context) {
+	if o, ok := ctx.Value(connectionKey{}).(*connection); ok {
+		o.all.mu.Lock()
+		defer o.all.mu.Unlock()
+		o.claim = administrates
+	}
+}
+
+// isLoopback reports whether a TCP address is one of this machine alone.
+func isLoopback(address string) bool {
+	peer, err := netip.ParseAddrPort(address)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
+}
