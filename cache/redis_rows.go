@@ -29,6 +29,9 @@ func parseRow(text string) (row, bool) {
 		return row{}, false
 	}
 	staleness, err := strconv.ParseInt(parts[3], 10, 64)
+	if parts[1] != "0" && parts[1] != "1" {
+		return row{}, false
+	}
 	return row{
 		applied: parseNumber(parts[0]), live: parts[1] == "1", counter: parseNumber(parts[2]),
 		staleness: time.Duration(staleness) * time.Millisecond, name: parts[4],
@@ -55,9 +58,10 @@ type rows struct {
 	elsewhere map[string]bool
 }
 
-// seenRow is a row and when its counter was last seen to move, under which server.
+// seenRow is a row and when its text was last seen to change, under which server.
 type seenRow struct {
 	row
+	text  string
 	moved time.Time
 	run   string
 	grace time.Duration // without a move for this long, it has lapsed
@@ -77,14 +81,14 @@ func (t *rows) look(run string, texts map[string]string) {
 		t.arrive(run, texts)
 	}
 	for id, text := range texts {
+		if have := t.seen[id]; have != nil && have.text == text {
+			continue
+		}
 		r, ok := parseRow(text)
-		if !ok {
-			continue
+		if !ok { // of another version, say: it may admit by anything
+			r = row{live: true, staleness: t.own, name: unreadable}
 		}
-		if have := t.seen[id]; have != nil && have.counter == r.counter {
-			continue
-		}
-		t.seen[id] = &seenRow{row: r, moved: now, run: run, grace: max(r.staleness+r.staleness/100, t.deposed)}
+		t.seen[id] = &seenRow{row: r, text: text, moved: now, run: run, grace: max(r.staleness+r.staleness/100, t.deposed)}
 		if !first {
 			delete(t.elsewhere, id)
 		}
@@ -97,6 +101,9 @@ func (t *rows) look(run string, texts map[string]string) {
 		}
 	}
 }
+
+// unreadable is the name of a process whose row cannot be read.
+const unreadable = "unknown (its row in the table of proxies cannot be read)"
 
 // arrive notes that the server run is another than the last, or the first.
 func (t *rows) arrive(run string, texts map[string]string) {
@@ -190,7 +197,7 @@ func (t *rows) dead() (pairs []any) {
 	now := t.now()
 	for id, s := range t.seen {
 		if s.lapsed(now.Add(-s.staleness)) {
-			pairs = append(pairs, id, s.row.String())
+			pairs = append(pairs, id, s.text)
 		}
 	}
 	return pairs

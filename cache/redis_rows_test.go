@@ -73,7 +73,7 @@ func TestRowIsReadAsItWasWritten(t *testing.T) {
 			t.Errorf("%q is read as %+v, %v", want, got, ok)
 		}
 	}
-	for _, text := range []string{"", "1", "1 1 1 1", "1 1 1 x name", strings.Repeat(" ", 3)} {
+	for _, text := range []string{"", "1", "1 1 1 1", "1 1 1 x name", "1 2 1 1 name", strings.Repeat(" ", 3)} {
 		if got, ok := parseRow(text); ok {
 			t.Errorf("%q is read as %+v", text, got)
 		}
@@ -87,7 +87,6 @@ func TestChangeIsPendingForEveryLiveRowThatHasNotAppliedIt(t *testing.T) {
 	table.has("there", 5, 1, 10*time.Second)
 	table.has("beyond", 6, 1, 10*time.Second)
 	table.there["joining"] = row{applied: 0, live: false, counter: 1, staleness: 10 * time.Second, name: "joining"}.String()
-	table.there["nonsense"] = "what is this"
 	table.look("A", table.there)
 	table.waitsFor(5, time.Time{}, "behind")
 	table.has("behind", 5, 2, 10*time.Second)
@@ -138,6 +137,28 @@ func TestReplicatedServerIsToldToTheTableAndAServerOfItsOwnIsNot(t *testing.T) {
 		r := &Redis{o: RedisOptions{FenceLag: lag, ReceiptDeadline: 2 * time.Second}, table: newRows(time.Second, time.Now)}
 		if err := r.checkFence(info); err != nil || r.table.deposed != want {
 			t.Errorf("%q: a row waits for %v, want %v; %v", info, r.table.deposed, want, err)
+		}
+	}
+}
+
+// TestRowThatCannotBeReadIsWaitedFor: its process is of another version, and may admit.
+func TestRowThatCannotBeReadIsWaitedFor(t *testing.T) {
+	for _, text := range []string{"what is this", "1 2 3 10000 more than two states", "1 1 1 x name"} {
+		table := newTableTest(t)
+		table.there["p"] = text
+		table.look("A", table.there)
+		table.waitsFor(1, time.Time{}, unreadable)
+		table.wait("A", 10*time.Second)
+		table.waitsFor(1, time.Time{}, unreadable)
+		table.there["p"] = text + "!" // it moves
+		table.look("A", table.there)
+		table.wait("A", 10*time.Second)
+		table.waitsFor(1, time.Time{}, unreadable)
+		table.wait("A", 100*time.Millisecond)
+		table.waitsFor(1, time.Time{})
+		table.wait("A", 11*time.Second)
+		if dead := table.dead(); !slices.Equal(dead, []any{"p", text + "!"}) {
+			t.Errorf("to be buried: %v", dead)
 		}
 	}
 }
