@@ -95,6 +95,8 @@ type Redis struct {
 	store    string // id of the store, once found
 	dead     error  // why nothing can be done any more: closed
 	unfenced bool   // see RedisOptions.AllowUnfenced
+	confirms bool   // a process that joins waits for a replica
+	replicas int    // the most that a server was seen with
 	evicts   bool   // the server may evict keys, and with them the table of proxies
 	warned   string // what was last warned of
 

@@ -137,13 +137,18 @@ func (r *Redis) checkFence(info string) error {
 	replicas, _ := strconv.Atoi(infoField(info, "connected_slaves"))
 	fenced := infoField(info, "min_slaves_good_slaves") != "" // there only with min-replicas-to-write
 	replicated := replicas > 0 || r.o.Server.SentinelPrimary != ""
-	if replicated || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
-		r.table.replicated(r.o.FenceLag + r.o.ReceiptDeadline + deposedMargin)
-	}
 	unfenced := replicated && !fenced
 	r.mu.Lock()
 	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
+	r.confirms = fenced && r.o.WaitReplicas > 0
+	r.replicas = max(r.replicas, replicas)
+	alone := r.replicas == 0 && !fenced && r.o.Server.SentinelPrimary == ""
+	// Of several replicas, one that lacks the row may take over.
+	confirmed := alone || r.replicas <= 1 && r.o.WaitReplicas > 0 && !r.o.AllowUnfenced
 	r.mu.Unlock()
+	if !alone || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
+		r.table.replicated(r.o.FenceLag+r.o.ReceiptDeadline+deposedMargin, confirmed)
+	}
 	if unfenced && !r.o.AllowUnfenced {
 		return &settingError{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
 			"set min-replicas-to-write 1, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}

@@ -48,7 +48,10 @@ type rows struct {
 	// deposed is how long a primary that was replaced may accept changes, and a change
 	// there take; 0: there is nobody to replace it.
 	deposed time.Duration
-	seen    map[string]*seenRow
+	// confirmed says that a server which takes over has the row of every process that may
+	// admit requests by what the server before told it.
+	confirmed bool
+	seen      map[string]*seenRow
 	// looked says that there was a look, the last one at the server run; takenOver that
 	// another server was there before, and this process saw it.
 	looked, takenOver bool
@@ -117,13 +120,14 @@ func (t *rows) arrive(run string, texts map[string]string) {
 	t.looked, t.run = true, run
 }
 
-// replicated says for how long a primary that was replaced may accept changes. A process
-// that has moved to the new one stands still for whoever asks the old one: it must not
-// count as lapsed as long as the old one is believed.
-func (t *rows) replicated(deposed time.Duration) {
+// replicated says for how long a primary that was replaced may accept changes, and
+// whether the one that replaces it is sure to have the row of every process that joined. A
+// process that has moved to the new one stands still for whoever asks the old one: it must
+// not count as lapsed as long as the old one is believed.
+func (t *rows) replicated(deposed time.Duration, confirmed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.deposed = deposed
+	t.deposed, t.confirmed = deposed, confirmed
 }
 
 // lapsed reports whether the row's process refuses by itself: its counter has stood
@@ -160,7 +164,8 @@ func (t *rows) pending(version uint64, fence time.Time) (pending []keys.Pending)
 func (t *rows) fence(runAge, lag time.Duration) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known := t.takenOver && len(t.elsewhere) == 0 // we knew who was there, and all are here
+	// We knew who was there, nobody joined since whom we do not know, and all are here.
+	known := t.takenOver && (t.deposed == 0 || t.confirmed) && len(t.elsewhere) == 0
 	if runAge < 0 || known {
 		return time.Time{}
 	}

@@ -122,7 +122,7 @@ func TestRowLapsesWhenItStoodStillForItsMaxStalenessAndOnePercent(t *testing.T) 
 
 func TestRowDoesNotLapseWhileAPrimaryThatWasReplacedIsBelieved(t *testing.T) {
 	x := newTableTest(t)
-	x.replicated(lag + 4*time.Second)
+	x.replicated(lag+4*time.Second, true)
 	x.has("short", 1, 1, 5*time.Second)
 	x.look("a", x.there)
 	x.clock.advance(13 * time.Second) // its process may be with the new primary, and serve
@@ -137,6 +137,41 @@ func TestReplicatedServerIsToldToTheTableAndAServerOfItsOwnIsNot(t *testing.T) {
 		r := &Redis{o: RedisOptions{FenceLag: lag, ReceiptDeadline: 2 * time.Second}, table: newRows(time.Second, time.Now)}
 		if err := r.checkFence(info); err != nil || r.table.deposed != want {
 			t.Errorf("%q: a row waits for %v, want %v; %v", info, r.table.deposed, want, err)
+		}
+	}
+}
+
+func TestWhoJoinsWaitsForAReplicaAndTheFenceEndsEarlyWhereThatIsEnough(t *testing.T) {
+	const none, fence, one, two = "connected_slaves:0\r\n", "min_slaves_good_slaves:1\r\n", "connected_slaves:1\r\n", "connected_slaves:2\r\n"
+	sentinels, cluster, unfenced := RedisServer{SentinelPrimary: "p"}, RedisServer{Cluster: true}, RedisOptions{WaitReplicas: 1, AllowUnfenced: true}
+	for name, c := range map[string]struct {
+		o            RedisOptions
+		infos        []string // one after the other
+		waits, early bool
+	}{
+		"alone":                       {RedisOptions{}, []string{none}, false, true},
+		"alone, on a cluster":         {RedisOptions{Server: cluster}, []string{none}, false, true},
+		"one replica":                 {RedisOptions{WaitReplicas: 1}, []string{one + fence}, true, true},
+		"one, of two that are wanted": {RedisOptions{WaitReplicas: 2}, []string{one + fence}, true, true},
+		"none just now":               {RedisOptions{WaitReplicas: 1}, []string{none + fence}, true, true},
+		"one, on a cluster":           {RedisOptions{WaitReplicas: 1, Server: cluster}, []string{one + fence}, true, true},
+		"one, Sentinels":              {RedisOptions{WaitReplicas: 1, Server: sentinels}, []string{one + fence}, true, true},
+		"one, nobody waits":           {RedisOptions{}, []string{one + fence}, false, false},
+		"Sentinels, nobody waits":     {RedisOptions{Server: sentinels}, []string{none + fence}, false, false},
+		"two, of which one may lack":  {RedisOptions{WaitReplicas: 2}, []string{two + fence}, true, false},
+		"two, one of them away":       {RedisOptions{WaitReplicas: 1}, []string{two + fence, one + fence}, true, false},
+		"not fenced":                  {unfenced, []string{one}, false, false},
+		"not fenced before":           {unfenced, []string{one, one + fence}, true, false},
+	} {
+		r := &Redis{o: c.o, table: newRows(10*time.Second, time.Now)}
+		for _, info := range c.infos {
+			if err := r.checkFence(info); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		r.table.takenOver = true // and nobody is elsewhere
+		if early := r.table.fence(time.Second, lag).IsZero(); r.replicasConfirm() != c.waits || early != c.early {
+			t.Errorf("%s: who joins waits: %t, the fence ends early: %t; want %t, %t", name, r.replicasConfirm(), early, c.waits, c.early)
 		}
 	}
 }
