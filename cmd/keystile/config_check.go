@@ -243,7 +243,7 @@ func sameAddress(a, b string) bool {
 
 func isWildcard(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "" || err == nil && addr.IsUnspecified()
+	return host == "" || err == nil && addr.Unmap().IsUnspecified()
 }
 
 func isLoopback(host string) bool {

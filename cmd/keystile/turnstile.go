@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -322,8 +321,8 @@ func reachable(address string) string {
 	if err != nil {
 		return address
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if isWildcard(host) {
 		host = "127.0.0.1"
 	}
-	return net.JoinHostPort(strings.TrimSpace(host), port)
+	return net.JoinHostPort(host, port)
 }
