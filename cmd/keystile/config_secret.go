@@ -10,13 +10,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"keystile/keys"
 )
 
 // maxSecretBytes bounds a secret file; a real one is one line.
 const maxSecretBytes = 64 << 10
-
-// minPepperBytes is the length of 128 random bits in hexadecimal.
-const minPepperBytes = 32
 
 // hidden is a secret text. However it is printed, logged or encoded, it shows as [redacted]; only reveal returns it.
 type hidden struct{ text string }
@@ -128,8 +127,8 @@ func readPeppers(path string) ([][]byte, error) {
 		switch first, twice := lineOf[pepper]; {
 		case pepper == "":
 			continue
-		case len(pepper) < minPepperBytes:
-			return nil, fmt.Errorf("%s: line %d of %s is too short: a pepper has at least %d characters", option, i+1, path, minPepperBytes)
+		case len(pepper) < keys.MinPepperLength:
+			return nil, fmt.Errorf("%s: line %d of %s is too short: a pepper has at least %d characters", option, i+1, path, keys.MinPepperLength)
 		case twice:
 			return nil, fmt.Errorf("%s: line %d of %s repeats line %d", option, i+1, path, first)
 		}
