@@ -41,7 +41,7 @@ func isSection(t reflect.Type) bool {
 
 // variable is the name of the environment variable that overrides the option.
 func (o option) variable() string {
-	return "KEYSTILE_" + strings.ToUpper(strings.ReplaceAll(o.path, ".", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(o.path, ".", "_"))
 }
 
 // choices are the values that the option, or each of its items, may have; none means any.
