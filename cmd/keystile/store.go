@@ -75,10 +75,15 @@ func openBolt(c config, mirror *cache.Mirror, peppers *keys.Peppers, log *slog.L
 
 func openRedis(c config, options cache.RedisOptions) (*cache.Redis, error) {
 	store, err := cache.OpenRedis(context.Background(), options)
-	if err != nil {
-		err = fmt.Errorf("opening the key store at %s: %w", strings.Join(options.Server.Addresses, ", "), err)
+	return store, withPepperAdvice(atServer(options, err), c.Keys.PepperFile)
+}
+
+// atServer says of which server an error is; nil stays nil.
+func atServer(o cache.RedisOptions, err error) error {
+	if err == nil {
+		return nil
 	}
-	return store, withPepperAdvice(err, c.Keys.PepperFile)
+	return fmt.Errorf("opening the key store at %s: %w", strings.Join(o.Server.Addresses, ", "), err)
 }
 
 // withPepperAdvice says where the right pepper is to be put.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +43,7 @@ func exportCommand(std stdio, config *string) *cobra.Command {
 		Long: `Write a backup of the key store: one JSON object a line, digests and never secrets, with a checksum at the end. A store
 in Redis is exported while others use it. One in a file must not be in use; while Keystile serves it, GET /api/v1/store/export
 of the admin listener answers with a backup.`,
-		Args: filesAtMost(1),
+		Args: oneFileAtMost,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadWithWarnings(std, *config)
 			if err != nil {
@@ -55,14 +54,11 @@ of the admin listener answers with a backup.`,
 	}
 }
 
-// filesAtMost refuses more arguments than that.
-func filesAtMost(most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) <= most {
-			return nil
-		}
-		return usageError{fmt.Errorf("%q takes one file, but here is %q too; run %q for its flags", cmd.CommandPath(), args[most], cmd.CommandPath()+" --help")}
+func oneFileAtMost(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
 	}
+	return usageError{fmt.Errorf("%q takes one file, but here is %q too; run %q for its flags", cmd.CommandPath(), args[1], cmd.CommandPath()+" --help")}
 }
 
 // exportStore writes a backup to a file; "": to the standard output.
@@ -126,11 +122,6 @@ func openForBackup(ctx context.Context, std stdio, c config) (backedUp, error) {
 	return store, nil
 }
 
-// atServer says of which server an error is.
-func atServer(o cache.RedisOptions, err error) error {
-	return fmt.Errorf("opening the key store at %s: %w", strings.Join(o.Server.Addresses, ", "), err)
-}
-
 // replaceFile has write fill a file that only its owner can read, puts it on the disk,
 // and then in the place of path: at no time is there a part of it.
 func replaceFile(path string, write func(*os.File) error) (err error) {
@@ -180,7 +171,7 @@ in use; one in Redis may be.`,
 		if len(args) == 0 {
 			return usageError{fmt.Errorf("%q needs the file to import; run %q for its flags", cmd.CommandPath(), cmd.CommandPath()+" --help")}
 		}
-		return filesAtMost(1)(cmd, args)
+		return oneFileAtMost(cmd, args)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		print, known := map[string]func(io.Writer, importResult) error{"text": printImport, "json": writeImport}[*output]
