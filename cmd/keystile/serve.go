@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"keystile/admin"
 )
 
 // flagOption is a flag of serve that stands for an option of the configuration.
@@ -64,4 +70,26 @@ func serve(ctx context.Context, std stdio, file string, flags []override) error 
 	log.Info("keystile is serving", "version", version(), "proxy", t.proxyURL(), "admin", t.adminURL(),
 		"upstream", c.Proxy.Upstream.URL, "keys", t.mirror.Len())
 	return t.run(ctx)
+}
+
+// adminToken takes KEYSTILE_ADMIN_TOKEN, else admin.token_file, which the first
+// start makes.
+func adminToken(c config, std stdio, log *slog.Logger) (admin.Token, error) {
+	if text := lookup(std.env, "KEYSTILE_ADMIN_TOKEN"); text != "" {
+		token, err := admin.ParseAdminToken(text)
+		if err != nil {
+			return token, fmt.Errorf("KEYSTILE_ADMIN_TOKEN: %w", err)
+		}
+		return token, nil
+	}
+	token, created, err := admin.LoadToken(c.Admin.TokenFile)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return token, fmt.Errorf("admin.token_file: a part of %s is a file, not a directory: choose another place", c.Admin.TokenFile)
+	} else if err != nil {
+		return token, fmt.Errorf("admin.token_file: %w", err)
+	}
+	if created {
+		log.Info("made an administrator token", "file", c.Admin.TokenFile)
+	}
+	return token, nil
 }

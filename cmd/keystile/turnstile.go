@@ -136,28 +136,6 @@ func upstreamTransport(c upstreamConfig) (*http.Transport, error) {
 	return proxy.NewTransport(options), nil
 }
 
-// adminToken takes KEYSTILE_ADMIN_TOKEN, else admin.token_file, which the first
-// start makes.
-func adminToken(c config, std stdio, log *slog.Logger) (admin.Token, error) {
-	if text := lookup(std.env, "KEYSTILE_ADMIN_TOKEN"); text != "" {
-		token, err := admin.ParseAdminToken(text)
-		if err != nil {
-			return token, fmt.Errorf("KEYSTILE_ADMIN_TOKEN: %w", err)
-		}
-		return token, nil
-	}
-	token, created, err := admin.LoadToken(c.Admin.TokenFile)
-	if errors.Is(err, syscall.ENOTDIR) {
-		return token, fmt.Errorf("admin.token_file: a part of %s is a file, not a directory: choose another place", c.Admin.TokenFile)
-	} else if err != nil {
-		return token, fmt.Errorf("admin.token_file: %w", err)
-	}
-	if created {
-		log.Info("made an administrator token", "file", c.Admin.TokenFile)
-	}
-	return token, nil
-}
-
 // listen binds both listeners.
 func (t *turnstile) listen() error {
 	c := t.config.Proxy
