@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MinTokenLength is the least number of characters of an administrator token.
-	MinTokenLength = 32
+	// minTokenLength is the least number of characters of an administrator token.
+	minTokenLength = 32
 
 	tokenPrefix  = "kat_"
 	maxTokenFile = 4096 // bytes
@@ -40,9 +40,9 @@ var (
 )
 
 // ParseAdminToken returns the Token that recognises text. It refuses fewer than
-// MinTokenLength characters, and characters that a header cannot carry safely.
+// minTokenLength characters, and characters that a header cannot carry safely.
 func ParseAdminToken(text string) (Token, error) {
-	if len(text) < MinTokenLength {
+	if len(text) < minTokenLength {
 		return Token{}, errTokenShort
 	}
 	for i := range len(text) {
