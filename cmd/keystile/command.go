@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,27 +131,33 @@ func configCommand(std stdio) *cobra.Command {
 	return config
 }
 
+// noConfigFile is said in the place of a file's name.
+const noConfigFile = "no configuration file, every option at its default"
+
 // checkConfig says ok or returns every mistake.
 func checkConfig(std stdio, file string) error {
-	if _, err := loadWithWarnings(std, file); err != nil {
-		return err
-	}
-	name, _, err := readConfigFile(file, std.env)
+	name, data, err := readConfigFile(file, std.env)
 	if err != nil {
 		return err
 	}
-	if name == "" {
-		name = "no configuration file, every option at its default"
+	_, warnings, err := parseConfig(name, data, std.env)
+	printWarnings(std, warnings)
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprintf(std.out, "%s: ok\n", name)
+	_, err = fmt.Fprintf(std.out, "%s: ok\n", cmp.Or(name, noConfigFile))
 	return err
 }
 
 // loadWithWarnings loads the configuration and prints its warnings.
-func loadWithWarnings(std stdio, file string, flags ...override) (config, error) {
-	c, warnings, err := loadConfig(file, std.env, flags...)
+func loadWithWarnings(std stdio, file string) (config, error) {
+	c, warnings, err := loadConfig(file, std.env)
+	printWarnings(std, warnings)
+	return c, err
+}
+
+func printWarnings(std stdio, warnings []string) {
 	for _, warning := range warnings {
 		fmt.Fprintln(std.err, "warning:", warning)
 	}
-	return c, err
 }
