@@ -23,7 +23,8 @@ func (l *configLoader) decodeFile(data []byte) {
 	}
 	root, err := parseYAML(data)
 	if err != nil {
-		l.rejectAt(l.filePlace(errorPosition(err)), "", err.Error())
+		line, column := errorPosition(err)
+		l.rejectAt(l.filePlace(line, column), "", err.Error()+tabHint(data, line))
 		return
 	}
 	if root != nil {
@@ -99,6 +100,15 @@ func syntaxError(err error) error {
 		text += e.ContextMsg + ": "
 	}
 	return &yamlError{e.Mark.Line, e.Mark.Column, text + e.Message}
+}
+
+// tabHint names the commonest cause of a syntax error.
+func tabHint(data []byte, line int) string {
+	lines := bytes.Split(data, []byte("\n"))
+	if line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[line-1], " "), []byte("\t")) {
+		return "; indent the line with spaces, not with a tab"
+	}
+	return ""
 }
 
 func (l *configLoader) filePlace(line, column int) place {

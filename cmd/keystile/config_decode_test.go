@@ -159,7 +159,7 @@ func TestFilesThatAreNoConfigurationAreRefusedWithALine(t *testing.T) {
 		"a control in C1":    {"a: \u0090\n", "config.yaml:1:4: the file contains the control character U+0090"},
 		"two documents":      {"log: {level: info}\n---\nlog: {level: debug}\n", "config.yaml:2:1: a second YAML document begins here; the configuration is a single one"},
 		"an open list":       {"proxy:\n  trusted_proxies: [10.0.0.1\nadmin:\n", "config.yaml:3:6: this is not valid YAML: while parsing a flow sequence: did not find expected ',' or ']'"},
-		"a tab":              {"log:\n\tlevel: info\n", "config.yaml:2:1: this is not valid YAML: while scanning for the next token: found character that cannot start any token"},
+		"a tab":              {"log:\n\tlevel: info\n", "config.yaml:2:1: this is not valid YAML: while scanning for the next token: found character that cannot start any token; indent the line with spaces, not with a tab"},
 		"an unknown anchor":  {"log: *nothing\n", "config.yaml:1:6: this is not valid YAML: unknown anchor 'nothing' referenced"},
 		"deep nesting":       {strings.Repeat("[", 20000), "config.yaml:1:10001: this is not valid YAML: while increasing flow level: exceeded max depth of 10000"},
 		"another version":    {"%YAML 3.0\n---\nlog:\n", "config.yaml:1:1: this is not valid YAML: found incompatible YAML document"},
