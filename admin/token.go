@@ -86,13 +86,13 @@ func LoadToken(file string) (token Token, created bool, err error) {
 func readToken(file string) (Token, error) {
 	// Stat before Open: opening a pipe would wait for a writer.
 	if info, err := os.Stat(file); err != nil {
-		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+		return Token{}, cannotRead(err)
 	} else if !info.Mode().IsRegular() {
-		return Token{}, fmt.Errorf("the admin token file %s is not a regular file", file)
+		return Token{}, fmt.Errorf("the admin token file %s is not a regular file: name one", file)
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+		return Token{}, cannotRead(err)
 	}
 	defer f.Close()
 	if err := privateFile(f); err != nil {
@@ -100,16 +100,24 @@ func readToken(file string) (Token, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
 	if err != nil {
-		return Token{}, fmt.Errorf("reading the admin token file: %w", err)
+		return Token{}, cannotRead(err)
 	}
 	return tokenFromFile(file, strings.TrimSpace(string(text)))
+}
+
+func cannotRead(err error) error {
+	advice := ""
+	if errors.Is(err, fs.ErrPermission) {
+		advice = ": run this as the user who owns it, or set another token file"
+	}
+	return fmt.Errorf("reading the admin token file: %w%s", err, advice)
 }
 
 // privateFile refuses a file that others than its owner may use.
 func privateFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("reading the admin token file: %w", err)
+		return cannotRead(err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("the admin token file %[1]s has mode %04[2]o, so others can use it: run chmod 600 %[1]s", f.Name(), mode)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -194,6 +196,15 @@ func TestTokenFileThatCannotBeIsASentence(t *testing.T) {
 		if _, created, err := LoadToken(file); err == nil || created || !strings.Contains(err.Error(), "admin token file") {
 			t.Errorf("%s: created %v, %v", file, created, err)
 		}
+	}
+}
+
+// TestTokenFileOfAnotherUserComesWithAdvice has the error itself: to root no file is refused.
+func TestTokenFileOfAnotherUserComesWithAdvice(t *testing.T) {
+	refused := &fs.PathError{Op: "open", Path: "admin.token", Err: fs.ErrPermission}
+	want := "reading the admin token file: open admin.token: permission denied: run this as the user who owns it, or set another token file"
+	if err := cannotRead(refused); err.Error() != want || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v", err)
 	}
 }
 

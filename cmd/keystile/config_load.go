@@ -171,7 +171,7 @@ func readConfigFile(path string, env []string) (name string, data []byte, err er
 	if path != "" {
 		data, err = readBounded(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = usageError{fmt.Errorf("%w: name a file that exists, or leave out --config and KEYSTILE_CONFIG for the defaults", err)}
+			err = usageError{fmt.Errorf("%w, or leave out --config and KEYSTILE_CONFIG for the defaults", err)}
 		}
 		return path, data, err
 	}
@@ -187,12 +187,12 @@ func readConfigFile(path string, env []string) (name string, data []byte, err er
 func readBounded(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("reading the configuration: %w: %s", err, openAdvice(path, err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("reading the configuration: %w: %s", err, openAdvice(path, err))
 	}
 	if len(data) > maxConfigBytes {
 		return nil, fmt.Errorf("reading the configuration: %s has more than %s; is it the right file?", path, size(maxConfigBytes))

@@ -52,7 +52,7 @@ func readSecretFile(path, option string) (hidden, error) {
 	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return hidden{}, fmt.Errorf("%s: the file cannot be opened: %w", option, err)
+		return hidden{}, cannotOpen(path, option, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -60,7 +60,7 @@ func readSecretFile(path, option string) (hidden, error) {
 		return hidden{}, fmt.Errorf("%s: %w", option, err)
 	}
 	if !info.Mode().IsRegular() {
-		return hidden{}, fmt.Errorf("%s: %s is not a regular file", option, path)
+		return hidden{}, fmt.Errorf("%s: %s is not a regular file: name one", option, path)
 	}
 	if err := refuseLoose(info, path, option); err != nil {
 		return hidden{}, err
@@ -85,7 +85,7 @@ func refuseLoose(info os.FileInfo, path, option string) error {
 func checkKeyFile(path, option string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("%s: the file cannot be opened: %w", option, err)
+		return cannotOpen(path, option, err)
 	}
 	return refuseLoose(info, path, option)
 }
@@ -96,7 +96,7 @@ func secretText(text, path, option string) (hidden, error) {
 	}
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	if strings.TrimSpace(text) == "" {
-		return hidden{}, fmt.Errorf("%s: %s is empty", option, path)
+		return hidden{}, fmt.Errorf("%s: %s is empty: write the secret into it", option, path)
 	}
 	return hidden{text}, nil
 }

@@ -105,7 +105,7 @@ func TestEmptySecretFileIsRefused(t *testing.T) {
 	for _, text := range []string{"", "\n", "\r\n", "  \t\n\n"} {
 		path := writeSecret(t, text, 0o600)
 		_, err := readSecretFile(path, "some.option")
-		if want := "some.option: " + path + " is empty"; err == nil || err.Error() != want {
+		if want := "some.option: " + path + " is empty: write the secret into it"; err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", text, err, want)
 		}
 	}
@@ -158,7 +158,7 @@ func TestSecretFileThatCannotBeReadNamesOptionAndFile(t *testing.T) {
 		t.Errorf("missing: got %v", err)
 	}
 	folder := t.TempDir()
-	if _, err := readSecretFile(folder, "some.option"); err == nil || err.Error() != "some.option: "+folder+" is not a regular file" {
+	if _, err := readSecretFile(folder, "some.option"); err == nil || err.Error() != "some.option: "+folder+" is not a regular file: name one" {
 		t.Errorf("a folder: got %v", err)
 	}
 	huge := writeSecret(t, strings.Repeat("x", maxSecretBytes+1), 0o600)
@@ -173,7 +173,7 @@ func TestNamedPipeIsRefusedWithoutWaiting(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readSecretFile(path, "some.option"); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file") {
+	if _, err := readSecretFile(path, "some.option"); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file: name one") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -217,7 +217,7 @@ func TestPepperFilesThatWouldWeakenDigestsAreRefused(t *testing.T) {
 		"a short second pepper": {long + "\n" + canary, 0o600, "line 2 of PATH is too short"},
 		"padded with spaces":    {canary + strings.Repeat(" ", 32), 0o600, "line 1 of PATH is too short"},
 		"one pepper twice":      {long + "\n\n" + long, 0o600, "line 3 of PATH repeats line 1"},
-		"nothing":               {"\n\n", 0o600, "PATH is empty"},
+		"nothing":               {"\n\n", 0o600, "PATH is empty: write the secret into it"},
 		"for everybody":         {long, 0o644, "chmod 0640 PATH"},
 	} {
 		path := writeSecret(t, test.text, test.mode)

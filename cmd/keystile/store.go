@@ -168,7 +168,7 @@ func redisTLS(c redisTLSConfig) (*tls.Config, error) {
 func readAuthorities(file, option string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", option, err)
+		return nil, cannotOpen(file, option, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {

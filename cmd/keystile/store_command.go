@@ -65,7 +65,7 @@ func oneFileAtMost(cmd *cobra.Command, args []string) error {
 func exportStore(ctx context.Context, std stdio, c config, path string) error {
 	if c.Store.Driver == "bolt" {
 		if _, err := os.Stat(c.Store.Bolt.Path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no key store %s: nothing was exported", c.Store.Bolt.Path)
+			return fmt.Errorf("there is no key store %s, so nothing was exported: have store.bolt.path name the one that keystile serves; a relative path counts from the working directory", c.Store.Bolt.Path)
 		}
 	}
 	store, err := openForBackup(ctx, std, c)

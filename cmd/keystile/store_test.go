@@ -148,7 +148,7 @@ func TestMistakesInFilesForRedisAreFoundAtTheStart(t *testing.T) {
 	}{
 		"no password":          {func(c *redisConfig) { c.PasswordFile = "missing" }, "store.redis.password_file: the file cannot be opened"},
 		"no Sentinel password": {func(c *redisConfig) { c.SentinelPasswordFile = "missing" }, "store.redis.sentinel_password_file: the file cannot be opened"},
-		"no authority":         {func(c *redisConfig) { c.TLS.CAFile = "missing" }, "store.redis.tls.ca_file: open missing"},
+		"no authority":         {func(c *redisConfig) { c.TLS.CAFile = "missing" }, "store.redis.tls.ca_file: the file cannot be opened: open missing"},
 		"a text as authority":  {func(c *redisConfig) { c.TLS.CAFile = text }, "store.redis.tls.ca_file: " + text + " has no PEM certificate"},
 		"no certificate":       {func(c *redisConfig) { c.TLS.CertFile, c.TLS.KeyFile = "missing", text }, "store.redis.tls: loading the certificate from missing and " + text},
 	} {

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// cannotOpen is the error of a file that an option names, with what to do about it.
+func cannotOpen(path, option string, err error) error {
+	return fmt.Errorf("%s: the file cannot be opened: %w: %s", option, err, openAdvice(path, err))
+}
+
+// openAdvice says what to do about a file that could not be opened or read.
+func openAdvice(path string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("let user %d read it, as whom this runs, or run this as its owner", os.Geteuid())
+	case errors.Is(err, syscall.EISDIR):
+		return "name a file, not a folder"
+	case !filepath.IsAbs(path):
+		folder, _ := os.Getwd()
+		return fmt.Sprintf("name a file that exists (this one was looked for in %s)", folder)
+	}
+	return "name a file that exists"
+}
