@@ -20,6 +20,7 @@ type config struct {
 type proxyConfig struct {
 	Listen         string         `yaml:"listen" is:"address" doc:"Address on which clients are served, as host:port. Without a host: every interface."`
 	Upstream       upstreamConfig `yaml:"upstream" doc:"The server to which admitted requests are forwarded."`
+	Engine         string         `yaml:"engine" enum:"auto,standard" doc:"How requests are carried: standard is Go's net/http; auto lets Keystile choose, and means standard in this version."`
 	TrustedProxies []string       `yaml:"trusted_proxies" is:"prefix" doc:"Addresses or networks (CIDR) of load balancers in front of Keystile; only their X-Forwarded-* and Forwarded headers are believed. Empty: nobody's."`
 	TLS            tlsConfig      `yaml:"tls" doc:"Certificate of the proxy listener; both files or neither. Without them the listener speaks plain HTTP. It speaks HTTP/1.1 either way."`
 	DefaultRate    rateConfig     `yaml:"default_rate" doc:"Rate limit of every key that has none of its own, counted by each Keystile process for itself."`
@@ -122,8 +123,8 @@ func defaultProxy() proxyConfig {
 				Silence: 300 * time.Second, Idle: 4 * time.Second,
 			},
 		},
-		TrustedProxies: []string{},
-		KeyHeader:      "X-Key", SecretHeader: "X-Secret", IgnoreCarriers: []string{},
+		Engine: "auto", TrustedProxies: []string{},
+		KeyHeader: "X-Key", SecretHeader: "X-Secret", IgnoreCarriers: []string{},
 		MaxBody: 64 << 20, CutStreams: true, AccessLog: true, DrainTimeout: 10 * time.Second,
 		Timeouts: clientTimeouts{
 			RequestHeaders: 5 * time.Second, Idle: 60 * time.Second,

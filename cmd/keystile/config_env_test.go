@@ -20,8 +20,8 @@ func TestEnvironmentGoesBeforeFileAndFlagBeforeBoth(t *testing.T) {
 	if got.Proxy.Listen != ":3" || got.Proxy.DrainTimeout != 2*time.Second || got.Proxy.MaxBody != 1 {
 		t.Errorf("got listen %s (flag :3), drain %s (environment 2s), body %s (file 1)", got.Proxy.Listen, got.Proxy.DrainTimeout, got.Proxy.MaxBody)
 	}
-	if got.Log.Level != "info" {
-		t.Errorf("got level %q, want the default", got.Log.Level)
+	if got.Proxy.Engine != "auto" {
+		t.Errorf("got engine %q, want the default", got.Proxy.Engine)
 	}
 }
 
@@ -29,7 +29,7 @@ func TestEnvironmentGoesBeforeFileAndFlagBeforeBoth(t *testing.T) {
 func TestEveryOptionCanBeSetFromTheEnvironment(t *testing.T) {
 	values := map[string]string{
 		"proxy.listen": "127.0.0.1:1", "proxy.upstream.url": "https://up.example.com", "proxy.upstream.ca_file": "ca.pem",
-		"proxy.trusted_proxies": "10.0.0.1,10.1.0.0/16", "proxy.key_header": "X-Mine",
+		"proxy.engine": "standard", "proxy.trusted_proxies": "10.0.0.1,10.1.0.0/16", "proxy.key_header": "X-Mine",
 		"proxy.secret_header": "X-Hush", "proxy.ignore_carriers": "basic,bearer", "admin.listen": "127.0.0.1:2",
 		"admin.token_file": "t", "admin.hosts": "a.example.com", "keys.pepper_file": "p", "store.bolt.path": "k.db",
 		"store.redis.url": "rediss://r:1/2", "store.redis.prefix": "{other}", "store.redis.password_file": "pw",

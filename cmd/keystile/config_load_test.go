@@ -118,7 +118,7 @@ func TestMistakesNameTheFileAsItWasGiven(t *testing.T) {
 }
 
 func TestConfigWithMistakesIsNotReturned(t *testing.T) {
-	got, _, err := parseConfig("config.yaml", []byte("proxy: {listen: \":9\", max_body: none}\n"), nil)
+	got, _, err := parseConfig("config.yaml", []byte("proxy: {listen: \":9\", engine: none}\n"), nil)
 	if diff := cmp.Diff(config{}, got); err == nil || diff != "" {
 		t.Errorf("error %v; -zero +got:\n%s", err, diff)
 	}

@@ -131,6 +131,7 @@ func TestSchemaKnowsChoicesAndBounds(t *testing.T) {
 	for path, want := range map[string][]any{
 		"log.level":    {"debug", "info", "warn", "error"},
 		"log.format":   {"auto", "text", "json"},
+		"proxy.engine": {"auto", "standard"},
 		"store.driver": {"bolt", "redis"},
 	} {
 		if got := schemaAt(t, root, path)["enum"]; !reflect.DeepEqual(got, want) {
