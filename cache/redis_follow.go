@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,8 +54,7 @@ type follower struct {
 	fork      uint64      // the store may lack what we know of later versions than this
 	asked     time.Time   // when we last asked for all rows
 	checked   time.Time   // when the server was last checked
-	troubled  bool        // the last poll failed, and was logged
-	foreign   bool        // ... because the server holds another store
+	told      []failure   // kinds of failures since a poll succeeded, each of which was logged
 	first     sync.Once   // the Mirror was proved fresh
 }
 
@@ -116,20 +116,47 @@ func (f *follower) step(ctx context.Context) (again bool) {
 	return false
 }
 
-// note logs the first failure of a row of them, and the end of it.
+// note logs each kind of failure once, and the end of them.
 func (f *follower) note(err error) {
-	foreign := errors.Is(err, errForeign)
-	if foreign && !f.foreign && f.r.o.Events.RolledBack != nil {
+	if err == nil {
+		if len(f.told) > 0 {
+			f.r.o.Log.Info("the store is followed again")
+		}
+		f.told = nil
+		return
+	}
+	kind := failureOf(err)
+	if slices.Contains(f.told, kind) {
+		return
+	}
+	f.told = append(f.told, kind)
+	if kind == foreignStore && f.r.o.Events.RolledBack != nil {
 		f.r.o.Events.RolledBack()
 	}
+	f.r.o.Log.Error("store_unreachable: the store cannot be followed; the records in memory serve until they are max_staleness old",
+		"error", err, "max_staleness", f.r.o.MaxStaleness.String())
+}
+
+// failure is a kind of why a poll can fail: each wants something else to be done.
+type failure int
+
+const (
+	noAnswer failure = iota
+	refusal
+	foreignStore
+	wrongSetting
+)
+
+func failureOf(err error) failure {
 	switch {
-	case err != nil && (!f.troubled || foreign && !f.foreign):
-		f.r.o.Log.Error("store_unreachable: the store cannot be followed; the records in memory serve until they are max_staleness old",
-			"error", err, "max_staleness", f.r.o.MaxStaleness.String())
-	case err == nil && f.troubled:
-		f.r.o.Log.Info("the store is followed again")
+	case errors.Is(err, errForeign):
+		return foreignStore
+	case errors.As(err, new(*settingError)), errors.Is(err, ErrPepperMismatch):
+		return wrongSetting
+	case isNetwork(err):
+		return noAnswer
 	}
-	f.troubled, f.foreign = err != nil, foreign
+	return refusal
 }
 
 func (f *follower) try(ctx context.Context, sent time.Time) (again bool, err error) {

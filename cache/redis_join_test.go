@@ -160,3 +160,40 @@ func TestChangeAfterAFailoverIsNotEverywhereWhileAStrangerAdmits(t *testing.T) {
 		t.Error("a change is everywhere, and a process that nobody knows admits by the record before")
 	}
 }
+
+// TestConfirmationOfARowCountsUntilTheRecordsAreFresh: a process that is stopped for long
+// finds its connection as it was.
+func TestConfirmationOfARowCountsUntilTheRecordsAreFresh(t *testing.T) {
+	now := time.Now()
+	r := &Redis{o: RedisOptions{Mirror: NewMirror(), MaxStaleness: time.Minute, Log: slog.New(slog.DiscardHandler)}, confirms: true, serving: make(chan struct{})}
+	r.clock = func() time.Time { return now }
+	f := &follower{r: r, loaded: true, session: &session{}}
+	admits := func(want bool, when string) {
+		t.Helper()
+		if f.live = f.mayAdmit(); f.live != want {
+			t.Errorf("%s it may admit: %t", when, f.live)
+		}
+	}
+	take := func() {
+		t.Helper()
+		if again, err := f.take(pollAnswer{}, now); again || err != nil {
+			t.Fatal(again, err)
+		}
+	}
+	admits(false, "before its row is confirmed")
+	f.confirmed = f.session
+	admits(true, "once its row is confirmed")
+	take()
+	admits(true, "while its records are fresh")
+	now = now.Add(time.Minute)
+	admits(false, "when its records have lapsed")
+	take()
+	if err := r.o.Mirror.Fresh(); !errors.Is(err, errJoining) {
+		t.Errorf("after a poll of a process that is not live: %v", err)
+	}
+	f.confirmed = f.session
+	if _, err := f.diverged(now, ResyncGap, 0); err != nil {
+		t.Fatal(err)
+	}
+	admits(false, "after a resync, which may take long")
+}

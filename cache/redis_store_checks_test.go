@@ -334,3 +334,30 @@ func TestReplayedCreateNamesItsOwnKey(t *testing.T) {
 		}
 	})
 }
+
+// TestServerThatComesBackWithWrongSettingsIsToldInTheLog: that it was away was told before,
+// and does not say what to do now.
+func TestServerThatComesBackWithWrongSettingsIsToldInTheLog(t *testing.T) {
+	peppers, err := keys.NewPeppers(bytes.Repeat([]byte("a"), keys.MinPepperLength))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := startServer(t)
+	join(t, with.Addr(), func(o *RedisOptions) { o.Peppers = peppers })
+	for words, server := range map[string]*redistest.Server{
+		"set maxmemory-policy noeviction": startServer(t, "maxmemory 100mb", "maxmemory-policy allkeys-lru"),
+		ErrPepperMismatch.Error():         with,
+	} {
+		link := redistest.NewProxy(t, server.Addr())
+		link.SetMode(redistest.Cut)
+		var log lines
+		m := enter(t, link.Addr(), func(o *RedisOptions) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		await(t, "that it is away is told", func() bool { return log.count("store_unreachable") == 1 })
+		link.SetMode(redistest.Pass)
+		await(t, "what is wrong is told: "+words, func() bool { return log.count(words) > 0 })
+		m.polls(3)
+		if n := log.count("store_unreachable"); n != 2 || m.mirror.Fresh() == nil {
+			t.Errorf("%q: %d failures were told, fresh: %v", words, n, m.mirror.Fresh())
+		}
+	}
+}
