@@ -77,17 +77,17 @@ func newConfigLoader(file string, c config) *configLoader {
 	return &configLoader{file: file, config: c, places: map[string]place{}, rejected: map[mistakeKey]bool{}}
 }
 
-// loadConfig reads the configuration: flags over env over file over defaults. path is what --config says, or empty; env is os.Environ().
+// loadConfig reads the configuration: env over file over defaults. path is what --config says, or empty; env is os.Environ().
 // Warnings are worth a log line each. The error is a configMistakes with all mistakes at once; then the config is the zero value.
-func loadConfig(path string, env []string, flags ...override) (config, []string, error) {
+func loadConfig(path string, env []string) (config, []string, error) {
 	file, data, err := readConfigFile(path, env)
 	if err != nil {
 		return config{}, nil, err
 	}
-	return parseConfig(file, data, env, flags...)
+	return parseConfig(file, data, env)
 }
 
-// parseConfig is loadConfig once the file is read.
+// parseConfig is loadConfig once the file is read; flags go before env.
 func parseConfig(file string, data []byte, env []string, flags ...override) (config, []string, error) {
 	l := newConfigLoader(file, defaultConfig())
 	l.decodeFile(data)

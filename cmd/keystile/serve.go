@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,11 @@ func changedFlags(cmd *cobra.Command) (given []override) {
 
 // serve runs a turnstile until ctx is done.
 func serve(ctx context.Context, std stdio, file string, flags []override) error {
-	c, warnings, err := loadConfig(file, std.env, flags...)
+	name, data, err := readConfigFile(file, std.env)
+	if err != nil {
+		return err
+	}
+	c, warnings, err := parseConfig(name, data, std.env, flags...)
 	if err != nil {
 		return err
 	}
@@ -67,7 +72,7 @@ func serve(ctx context.Context, std stdio, file string, flags []override) error 
 	if err != nil {
 		return err
 	}
-	log.Info("keystile is serving", "version", version(), "proxy", t.proxyURL(), "admin", t.adminURL(),
+	log.Info("keystile is serving", "version", version(), "config", cmp.Or(name, noConfigFile), "proxy", t.proxyURL(), "admin", t.adminURL(),
 		"upstream", c.Proxy.Upstream.URL, "keys", t.mirror.Len())
 	return t.run(ctx)
 }

@@ -264,6 +264,16 @@ func TestLogIsJSONWhenNotOnATerminal(t *testing.T) {
 	}
 }
 
+// TestStartSaysWhichFileItReads: in another folder it would be another, or none.
+func TestStartSaysWhichFileItReads(t *testing.T) {
+	for config, want := range map[string]string{"log: {level: info}": "config.yaml", "": noConfigFile} {
+		p := startServe(t, newSample(t).URL, command{config: config})
+		if log := p.stderr.text(); !strings.Contains(log, `"config":"`+want+`"`) {
+			t.Errorf("%q is not named: %s", want, log)
+		}
+	}
+}
+
 func TestLogIsTextOnATerminalAndWhereItIsAskedFor(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
