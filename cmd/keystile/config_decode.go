@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -177,8 +180,28 @@ func (l *configLoader) decodeSection(node *yaml.Node, section reflect.Value, pat
 				return
 			}
 		}
-		l.rejectNode(key, path, "unknown option "+shown(key.Value)+didYouMean(key.Value, names))
+		l.rejectNode(key, path, "unknown option "+shown(key.Value)+cmp.Or(didYouMean(key.Value, names), elsewhere(key.Value)))
 	})
+}
+
+// elsewhere names the sections that do have an option, or a section, of that name: one was left out, or indented wrongly.
+func elsewhere(name string) string {
+	var sections []string
+	c := defaultConfig()
+	for _, o := range options(&c) {
+		before, _, found := strings.Cut("."+o.path+".", "."+name+".")
+		path := joinPath(strings.TrimPrefix(before, "."), name)
+		if section := path[:max(0, strings.LastIndexByte(path, '.'))]; found && !slices.Contains(sections, section) {
+			sections = append(sections, section)
+		}
+	}
+	switch {
+	case len(sections) == 0:
+		return ""
+	case sections[0] == "":
+		return "; it belongs into no section, at the beginning of a line"
+	}
+	return "; it belongs into the section " + strings.Join(sections, " or ")
 }
 
 func (l *configLoader) decodeValue(node *yaml.Node, v reflect.Value, path string) {
