@@ -129,7 +129,9 @@ func replaceFile(path string, write func(*os.File) error) (err error) {
 		return errors.New("it is not a regular file: name a file, or none for the standard output")
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no folder %s: make it first", filepath.Dir(path))
+	} else if err != nil {
 		return err
 	}
 	defer func() {
@@ -198,9 +200,12 @@ in use; one in Redis may be.`,
 func importStore(ctx context.Context, std stdio, c config, path string, o cache.ImportOptions) (none importResult, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return none, fmt.Errorf("importing: %w", err)
+		return none, fmt.Errorf("importing: %w: %s", err, openAdvice(path, err))
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() { // it is read twice
+		return none, fmt.Errorf("importing: %s is not a regular file: name one", path)
+	}
 	_, missing := os.Stat(c.Store.Bolt.Path)
 	if o.DryRun && c.Store.Driver == "bolt" && errors.Is(missing, fs.ErrNotExist) {
 		folder, err := os.MkdirTemp("", "keystile-dry-run-")
