@@ -306,7 +306,7 @@ func TestFlightStartsOnceAndNotAfterItsEnd(t *testing.T) {
 func TestSecondAttemptReadsTheRecordAgain(t *testing.T) {
 	t.Parallel()
 	var s *stage
-	s = newStage(t, scripted(func(c *upstreamConn) {
+	s = newStage(t, kept, scripted(func(c *upstreamConn) {
 		defer c.Close()
 		if c.request() == nil {
 			return

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -111,6 +112,28 @@ func TestClientThatReadsSlowlyIsNotCut(t *testing.T) {
 	t.Parallel()
 	const progress = 2 * time.Second
 	s := newStage(t, scripted(flood), func(with *settings) { with.WriteProgress, with.limit = progress, 10 })
+	again(t, func() error {
+		body, read := s.flooded(t), int64(0)
+		tick := time.NewTicker(40 * time.Millisecond)
+		defer tick.Stop()
+		for began := time.Now(); time.Since(began) < 2*progress; {
+			<-tick.C
+			n, err := io.CopyN(io.Discard, body, 16<<10)
+			if read += n; err != nil {
+				return fmt.Errorf("after %v and %d bytes: %w", time.Since(began), read, err)
+			}
+		}
+		if n, err := io.Copy(io.Discard, body); err != nil || read+n != floodSize {
+			return fmt.Errorf("%d bytes, %v", read+n, err)
+		}
+		return nil
+	})
+}
+
+// flooded sends a request on a connection that takes few bytes at a time, and returns the
+// body of the answer, unread.
+func (s *stage) flooded(t *testing.T) io.Reader {
+	t.Helper()
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 64<<10) })
 	}}
@@ -118,20 +141,7 @@ func TestClientThatReadsSlowlyIsNotCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := newClient(t, conn).send(s.request("GET /a HTTP/1.1")).head("GET").Body
-	tick := time.NewTicker(40 * time.Millisecond)
-	defer tick.Stop()
-	read := int64(0)
-	for began := time.Now(); time.Since(began) < 2*progress; {
-		<-tick.C
-		n, err := io.CopyN(io.Discard, body, 16<<10)
-		if read += n; err != nil {
-			t.Fatalf("after %v and %d bytes: %v", time.Since(began), read, err)
-		}
-	}
-	if n, err := io.Copy(io.Discard, body); err != nil || read+n != floodSize {
-		t.Errorf("%d bytes, %v", read+n, err)
-	}
+	return newClient(t, conn).send(s.request("GET /a HTTP/1.1")).head("GET").Body
 }
 
 func TestMaxConnectionsFollowsTheLimitOfOpenFiles(t *testing.T) {

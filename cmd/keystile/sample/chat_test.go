@@ -16,9 +16,9 @@ import (
 const chatBody = `{"model":"m","stream":%t,"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"the north wind"}]}`
 
 // post sends a request and hands the answer to read, if there is one. What does
-// not arrive within ten seconds never will.
+// not arrive within half a minute never will.
 func (u upstream) post(ctx context.Context, path, body string, read func(*http.Response)) error {
-	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	ctx, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
 	request, err := http.NewRequestWithContext(ctx, "POST", u.url+path, strings.NewReader(body))
 	if err != nil {
@@ -151,7 +151,7 @@ func TestStreamStopsWhenTheClientLeaves(t *testing.T) {
 	})
 	select {
 	case <-stopped:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the stream goes on without its client")
 	}
 	if len(waits) != 1 {

@@ -113,10 +113,10 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// eventually polls until the condition holds, for ten seconds at most.
+// eventually polls until the condition holds, for half a minute at most.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for tick := time.NewTicker(2 * time.Millisecond); !holds(); {
 		select {
 		case <-tick.C:
