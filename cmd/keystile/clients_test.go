@@ -47,7 +47,7 @@ func runClient(t *testing.T, into any, baseURL string, made admin.Created, scrip
 	if _, err := os.Stat(filepath.Join(clientsFolder, "node_modules", ".package-lock.json")); err != nil {
 		t.Fatalf("the npm packages of cmd/keystile/%s are missing: run make test, or (cd cmd/keystile/%s && npm ci --ignore-scripts)", clientsFolder, clientsFolder)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", append([]string{script}, args...)...)
 	node.Dir = clientsFolder

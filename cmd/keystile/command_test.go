@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -24,7 +25,7 @@ import (
 func TestCommandsSayWhatToDo(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireExplicitExec: true, RequireUniqueNames: true,
-		Deadline: time.Now().Add(2 * patience), // of a process that serves, where it should have ended
+		Deadline: time.Now().Add(10 * patience), // of a process that serves, where it should have ended
 		Cmds:     map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Setup:    addresses,
 	})
@@ -52,16 +53,17 @@ func addresses(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { _ = busy.Close() })
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, free, err := unusedAddress()
 	if err != nil {
 		return err
 	}
+	env.Defer(free)
 	other := httptest.NewServer(http.NotFoundHandler())
 	env.Defer(other.Close)
 	env.Setenv("BUSY", busy.Addr().String())
 	env.Setenv("OTHER", strings.TrimPrefix(other.URL, "http://"))
-	env.Setenv("NOBODY", nobody.Addr().String())
-	return nobody.Close()
+	env.Setenv("NOBODY", nobody)
+	return nil
 }
 
 // serveArgs are a serve on free ports.
@@ -72,13 +74,40 @@ func serveArgs() []string {
 // refuses starts a process that must end with exit code 1 and this sentence.
 func refuses(t *testing.T, c command, sentence string) {
 	t.Helper()
-	p := start(t, c)
-	if code := p.wait(t); code != 1 {
+	p, code := startsInVain(t, c)
+	if code != 1 {
 		t.Errorf("exit code %d", code)
 	}
 	if got := p.stderr.text(); got != sentence+"\n" {
 		t.Errorf("it says\n  %swant\n  %s", got, sentence)
 	}
+}
+
+// startsInVain starts a process that must end by itself, and returns its exit code. One
+// that could not ask its Redis in time serves instead, and is started again.
+func startsInVain(t *testing.T, c command) (p *process, code int) {
+	t.Helper()
+	again(t, func() error {
+		p = start(t, c)
+		eventually(t, "it ends, or serves", func() bool {
+			select {
+			case <-p.exited:
+				return true
+			default:
+				return strings.Contains(p.stderr.text(), `"msg":"keystile is serving"`)
+			}
+		})
+		select {
+		case <-p.exited:
+			code = p.wait(t)
+			return nil
+		default:
+			p.signal(t, syscall.SIGKILL)
+			p.wait(t)
+			return errors.New("it serves")
+		}
+	})
+	return p, code
 }
 
 func TestSecondProcessOnTheSameStoreIsToldSo(t *testing.T) {
@@ -135,35 +164,34 @@ func TestNothingIsMadeWhenTheConfigurationIsWrong(t *testing.T) {
 	}
 }
 
-// healthOf runs healthcheck against p as a container's health probe does: with its
-// configuration.
-func healthOf(t *testing.T, p *process) (code int, said string) {
+// expectHealth runs healthcheck against p as a container's health probe does: with its
+// configuration. It waits for an answer for a few seconds only, so it may take another try.
+func expectHealth(t *testing.T, p *process, code int, prefix string) {
 	t.Helper()
-	check := start(t, command{
-		folder: p.folder, args: []string{"healthcheck"},
-		env: []string{"KEYSTILE_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")},
+	again(t, func() error {
+		check := start(t, command{
+			folder: p.folder, args: []string{"healthcheck"},
+			env: []string{"KEYSTILE_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")},
+		})
+		got := check.wait(t)
+		if said := check.stdout.text() + check.stderr.text(); got != code || !strings.HasPrefix(said, prefix) {
+			return fmt.Errorf("exit code %d, it says %q; want %d, %q", got, said, code, prefix)
+		}
+		return nil
 	})
-	code = check.wait(t)
-	return code, check.stdout.text() + check.stderr.text()
 }
 
 func TestHealthcheckFollowsReadiness(t *testing.T) {
 	upstream := newSlowUpstream(t)
 	p := startServe(t, upstream.URL, command{config: "proxy: {drain_timeout: 1h}"})
-	if code, said := healthOf(t, p); code != 0 || said != "ready\n" {
-		t.Errorf("while it serves: %d %q", code, said)
-	}
+	expectHealth(t, p, 0, "ready\n")
 	openStream(t, p)
 	p.signal(t, syscall.SIGTERM)
 	drainBegins(t, p)
-	if code, said := healthOf(t, p); code != 1 || said != "not ready: draining\n" {
-		t.Errorf("while it drains: %d %q", code, said)
-	}
+	expectHealth(t, p, 1, "not ready: draining\n")
 	close(upstream.proceed)
 	p.wait(t)
-	if code, said := healthOf(t, p); code != 1 || !strings.HasPrefix(said, "nothing answers at "+p.admin+"/readyz ") {
-		t.Errorf("when it has ended: %d %q", code, said)
-	}
+	expectHealth(t, p, 1, "nothing answers at "+p.admin+"/readyz ")
 }
 
 // A program that is asked for the time of day by a script must not leave files.

@@ -79,13 +79,13 @@ func TestCompositionRunsAsShipped(t *testing.T) {
 				env = append(env, variable+"="+place.Replace(value))
 			}
 		}
-		processes[name] = startServe(t, upstream, command{env: env})
+		processes[name] = startServe(t, upstream, command{env: append(env, unhurried)})
 	}
 	for _, p := range processes {
 		awaitReady(t, p)
 		awaitServing(t, p, "keystile-1", "keystile-2")
-		if log := p.stderr.text(); strings.Contains(log, `"level":"WARN"`) || strings.Contains(log, `"level":"ERROR"`) {
-			t.Errorf("it starts with complaints:\n%s", log)
+		if said := complaints(p); said != "" {
+			t.Errorf("it starts with complaints:\n%s", said)
 		}
 	}
 	made := processes["keystile-1"].client(t).create(t, "")

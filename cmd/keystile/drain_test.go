@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -151,13 +152,16 @@ func TestIdleProcessEndsAtOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startServe(t, newSlowUpstream(t).URL, command{config: "proxy: {drain_timeout: 1h}"})
-			open(t, p)
-			began := time.Now()
-			p.stop(t)
-			if took := time.Since(began); took > atOnce {
-				t.Errorf("it took %v", took)
-			}
+			again(t, func() error {
+				p := startServe(t, newSlowUpstream(t).URL, command{config: "proxy: {drain_timeout: 1h}"})
+				open(t, p)
+				began := time.Now()
+				p.stop(t)
+				if took := time.Since(began); took > atOnce {
+					return fmt.Errorf("it took %v", took)
+				}
+				return nil
+			})
 		})
 	}
 }

@@ -77,7 +77,7 @@ func (e *everywhere) run(t *testing.T) (report string, replies []time.Duration) 
 	// Requests wait for upstream connections now and then: none may start after its key ended.
 	e.fleet = &fleet{t: t, ledger: newLedger(t, func() time.Duration { return time.Duration(rand.IntN(4000)) * time.Microsecond })}
 	for range e.processes {
-		e.fleet.add(redisAt(server.Addr()), fmt.Sprint("KEYSTILE_PROXY_UPSTREAM_MAX_CONNECTIONS=", 4))
+		e.fleet.add(redisAt(server.Addr()), unhurried, fmt.Sprint("KEYSTILE_PROXY_UPSTREAM_MAX_CONNECTIONS=", 4))
 	}
 	e.shots = map[string]int{}
 	e.keys.init(e.fleet.makeMany(e.changes, "key"))

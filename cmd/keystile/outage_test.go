@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ type outages struct {
 	faults     map[string]int // by kind
 	total      breaches       // after max_staleness
 	doomedLate breaches       // after effective_by
+	complaints []string       // of this round, which a machine that stands still may explain
 	refused    int            // answers of 503 inside the bound
 	excused    int            // those that this machine standing still explains
 	stalls     *stalls
@@ -41,6 +44,7 @@ type outage struct {
 	lapses   bool      // it outlasts max_staleness
 	from     time.Time // before the first byte was lost
 	cut      time.Time // when nothing arrived any more
+	isCut    chan struct{}
 	back     time.Time // when Redis could be reached again
 	shots    []shot    // with the key that works
 	shotsMu  sync.Mutex
@@ -63,7 +67,7 @@ func (o *outages) run(t *testing.T) string {
 	}
 	o.lasting, o.stalls = o.manager.make("lasting"), watchStalls(t)
 	for round := range o.rounds {
-		o.round(round)
+		again(t, func() error { return o.round(round) })
 	}
 	return fmt.Sprintf("%d cuts %v, each named in a reply: %d; admitted later than max_staleness: %d sent after it, %d sent before it (at most %v later); "+
 		"admitted later than effective_by: %d, %d (at most %v later); valid requests refused inside 0.9 of the bound: %d, and %d while this machine stood still (%v); recovery %s",
@@ -71,14 +75,15 @@ func (o *outages) run(t *testing.T) string {
 		o.doomedLate.sentAfter, o.doomedLate.arrivedAfter, o.doomedLate.latest, o.refused, o.excused, o.stalls, spread(o.recovered))
 }
 
-func (o *outages) round(round int) {
+// round cuts all processes once. What it returns may be this machine's doing.
+func (o *outages) round(round int) error {
 	o.fleet.settle()
-	o.doomed = o.manager.make(fmt.Sprint("doomed ", round))
+	o.doomed, o.complaints = o.manager.make(fmt.Sprint("doomed ", time.Now().UnixNano())), nil
 	all := make([]*outage, o.processes)
 	var running sync.WaitGroup
 	ends := make(chan struct{})
 	for i := range all {
-		out := &outage{victim: o.fleet.members[1+i], kind: kinds()[(round+i)%len(kinds())], lapses: (round+i)%2 == 0}
+		out := &outage{victim: o.fleet.members[1+i], kind: kinds()[(round+i)%len(kinds())], lapses: (round+i)%2 == 0, isCut: make(chan struct{})}
 		all[i] = out
 		running.Go(func() { openLoop(ends, 30, func() { o.use(out) }) })
 	}
@@ -86,14 +91,24 @@ func (o *outages) round(round int) {
 	for _, out := range all {
 		cuts.Go(func() { out.run(o.staleness) })
 	}
-	o.endDoomed(all)
+	ended := o.endDoomed(all)
 	cuts.Wait()
+	o.judgeReceipt(ended, all)
 	<-time.After(2 * o.recovery)
 	close(ends)
 	running.Wait()
 	for _, out := range all {
 		o.judge(out)
 	}
+	if len(o.complaints) > 0 {
+		return errors.New(strings.Join(o.complaints, "; "))
+	}
+	return nil
+}
+
+// complain notes what a machine that stands still can bring about.
+func (o *outages) complain(format string, args ...any) {
+	o.complaints = append(o.complaints, fmt.Sprintf(format, args...))
 }
 
 // use sends a request with each of both keys.
@@ -119,17 +134,23 @@ func (out *outage) run(staleness time.Duration) {
 		out.victim.link.SetMode(out.kind)
 	}
 	out.cut = time.Now()
+	close(out.isCut)
 	<-time.After(length)
 	out.back = time.Now()
 	out.victim.link.SetMode(redistest.Pass)
 }
 
-// endDoomed switches the key off once all processes are cut off, and notes by when each
-// is said to have stopped.
-func (o *outages) endDoomed(all []*outage) {
-	<-time.After(o.staleness / 5)
-	e := o.manager.switchOff(o.doomed)
-	if !e.kept() || e.everywhere() {
+// endDoomed switches the key off once all processes are cut off.
+func (o *outages) endDoomed(all []*outage) effect {
+	for _, out := range all {
+		<-out.isCut
+	}
+	return o.manager.switchOff(o.doomed)
+}
+
+// judgeReceipt notes by when each process is said to have stopped.
+func (o *outages) judgeReceipt(e effect, all []*outage) {
+	if !e.kept() {
 		o.t.Errorf("switching off while others are cut off: %d %s, %+v", e.status, e.code, e.Receipt)
 	}
 	for _, out := range all {
@@ -139,8 +160,13 @@ func (o *outages) endDoomed(all []*outage) {
 				o.named++
 			}
 		}
-		if out.doomedBy.IsZero() {
+		// One that came after the cut, or after the process had lapsed, need not name it.
+		if out.doomedBy.IsZero() && e.at.Before(out.back) && e.at.Before(out.from.Add(o.staleness)) {
 			o.t.Errorf("%s is cut off (%v) and the reply does not name it: %+v", out.victim.name, out.kind, e.Receipt)
+		}
+		if out.doomedBy.IsZero() {
+			o.complain("the reply came %v after %s was cut off", e.at.Sub(out.cut), out.victim.name)
+			out.doomedBy = e.at
 		}
 	}
 	if b := o.fleet.ledger.of(o.doomed.key, func(a admission) bool { return a.via == o.manager.name && a.sent.After(e.at) }); len(b) > 0 {
@@ -183,7 +209,7 @@ func (o *outages) judgeShots(out *outage, what string, earliest time.Time) {
 				continue
 			}
 			if refused++; refused == 1 {
-				o.t.Errorf("%s: a valid key was refused %v after the cut, %v after its end", what, s.sent.Sub(out.from), s.sent.Sub(out.back))
+				o.complain("%s: a valid key was refused %v after the cut, %v after its end", what, s.sent.Sub(out.from), s.sent.Sub(out.back))
 			}
 		}
 	}
@@ -191,7 +217,7 @@ func (o *outages) judgeShots(out *outage, what string, earliest time.Time) {
 	took := out.recovery(o.fleet.ledger.of(o.doomed.key, func(a admission) bool { return a.via == out.victim.name }))
 	o.recovered = append(o.recovered, took)
 	if took > o.recovery && !o.stalls.near(out.back, out.back.Add(took)) {
-		o.t.Errorf("%s: it was as before %v after Redis was back", what, took)
+		o.complain("%s: it was as before %v after Redis was back", what, took)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -171,6 +173,25 @@ func (p *process) signal(t testing.TB, s syscall.Signal) {
 	}
 }
 
+// standStill stops the process, and returns when it stands: until then, threads that the
+// signal has not reached go on.
+func (p *process) standStill() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for late := time.Now().Add(patience); time.Now().Before(late); <-time.After(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		// The name, in parentheses, may hold anything; the state follows it.
+		if at := strings.LastIndexByte(string(stat), ')'); strings.HasPrefix(string(stat)[at:], ") T") {
+			return nil
+		}
+	}
+	return errors.New("the process did not stop")
+}
+
 // wait waits for the end and returns the exit code; -1: it was killed.
 func (p *process) wait(t testing.TB) int {
 	t.Helper()
@@ -253,6 +274,35 @@ func eventually(t testing.TB, what string, condition func() bool) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
+}
+
+// again makes up to three attempts at what a machine that stands still for a moment can
+// make fail: one has to succeed. What is wrong with the code is wrong each time.
+func again(t testing.TB, attempt func() error) {
+	t.Helper()
+	var err error
+	for n := range 3 {
+		if err = attempt(); err == nil {
+			return
+		}
+		t.Logf("attempt %d: %v", n+1, err)
+	}
+	t.Error(err)
+}
+
+// unusedAddress returns an address of this machine at which nobody listens: its port is
+// that of a connection, so the system gives it to nobody else until close is called.
+func unusedAddress() (address string, close func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	defer listener.Close()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		return "", nil, err
+	}
+	return conn.LocalAddr().String(), func() { _ = conn.Close() }, nil
 }
 
 // adminClient calls the admin API over HTTP.

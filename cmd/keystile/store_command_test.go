@@ -67,7 +67,7 @@ func TestKeysMoveFromBoltToRedisAndBack(t *testing.T) {
 	runStore(t, p, 0, nil, "export", "from-bolt")
 
 	server := safeRedis(t)
-	env := []string{"KEYSTILE_STORE_DRIVER=redis", "KEYSTILE_STORE_REDIS_URL=redis://" + server.Addr()}
+	env := []string{"KEYSTILE_STORE_DRIVER=redis", "KEYSTILE_STORE_REDIS_URL=redis://" + server.Addr(), unhurried}
 	if said, _ := runStore(t, p, 0, env, "import", "from-bolt"); !strings.HasSuffix(said, "\neffective everywhere\n") {
 		t.Errorf("it says %q", said)
 	}
