@@ -363,7 +363,7 @@ func TestDryRunOnAnEmptyServerMakesNoStore(t *testing.T) {
 // One who maintains a store is none of the proxies that receipts wait for.
 func TestMaintenanceIsNotInTheTableOfProxies(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
-	o := RedisOptions{Server: RedisServer{Addresses: []string{server.Addr()}}, StateFile: storeFile(t)}
+	o := RedisOptions{Server: RedisServer{Addresses: []string{server.Addr()}}, StateFile: storeFile(t), ReceiptDeadline: patience}
 	serving, err := OpenRedis(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -115,18 +115,20 @@ func TestBackupIsOfOneMoment(t *testing.T) {
 			source.ids = append(source.ids, r.ID)
 		}
 		var changing sync.WaitGroup
-		stop := make(chan struct{})
+		stop, changed := make(chan struct{}), make(chan struct{})
 		changing.Go(func() {
 			for {
+				source.step(t)
 				select {
 				case <-stop:
 					return
+				case changed <- struct{}{}: // an export waits for it
 				default:
-					source.step(t)
 				}
 			}
 		})
 		for range 3 {
+			<-changed // it is at work
 			var out bytes.Buffer
 			if err := s.Export(t.Context(), &out); err != nil {
 				t.Errorf("Export: %v", err)

@@ -424,7 +424,8 @@ func linearizable(t *testing.T, operations int) {
 	a.run(func(<-chan struct{}) {})
 	a.judge()
 	a.agree()
-	if n := a.unknown.Load(); n != 0 {
+	// A machine that stands still for longer than all attempts of a call leaves one to each client.
+	if n := a.unknown.Load(); n > 2*linearClients*int64(len(a.members)) {
 		t.Errorf("%d outcomes are unknown, although nothing was broken", n)
 	}
 }

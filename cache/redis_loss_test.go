@@ -176,10 +176,10 @@ func TestPollThatReturnsNotYetAllLetsNobodyDecide(t *testing.T) {
 }
 
 // pendingWhile makes a key while another process stands still and something happens to
-// the connections, and returns the receipt.
-func (x *forgetting) pendingWhile(happens func()) keys.Receipt {
+// the connections, and returns the receipt, for which it waits until the deadline.
+func (x *forgetting) pendingWhile(deadline time.Duration, happens func()) keys.Receipt {
 	x.t.Helper()
-	r, still := x.openAs("writer", x.link.Addr(), time.Second), x.openAs("still", x.primary.Addr(), time.Second)
+	r, still := x.openAs("writer", x.link.Addr(), deadline), x.openAs("still", x.primary.Addr(), deadline)
 	still.stop()
 	still.stopped.Wait()
 	before := x.primary.Must("HLEN", "{keystile}:records")
@@ -205,7 +205,7 @@ func (x *forgetting) pendingWhile(happens func()) keys.Receipt {
 
 func TestReceiptNamesWhoIsPendingAlsoWhenItsConnectionBreaks(t *testing.T) {
 	x := newForgetting(t)
-	receipt := x.pendingWhile(x.link.Disconnect)
+	receipt := x.pendingWhile(3*time.Second, x.link.Disconnect)
 	if !slices.ContainsFunc(receipt.Pending, func(p keys.Pending) bool { return p.Proxy == "still" }) {
 		t.Errorf("the receipt does not name the process that stands still: %+v", receipt)
 	}
@@ -221,7 +221,7 @@ func TestReceiptAsksNoServerThatMayLackItsChange(t *testing.T) {
 	}
 	x.eventually("the replica knows that the first process left", func() bool { return x.replica.Must("HLEN", "{keystile}:proxies") == "0" })
 	x.detach("1")
-	receipt := x.pendingWhile(x.take)
+	receipt := x.pendingWhile(patience, x.take)
 	if receipt.Everywhere() || !slices.ContainsFunc(receipt.Pending, func(p keys.Pending) bool { return strings.HasPrefix(p.Proxy, "unknown (the table") }) {
 		t.Errorf("the receipt of a change that is lost: %+v", receipt)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,12 @@ func cannotOpenRedis(t *testing.T, address string, amend func(*RedisOptions), wo
 		amend(&o)
 	}
 	r, err := OpenRedis(t.Context(), o)
-	if err == nil {
+	for tries := 1; err == nil; tries++ { // a server that could not be asked in time may be asked later
 		_ = r.Close()
-		t.Fatal("it was opened")
+		if tries == 3 {
+			t.Fatal("it was opened")
+		}
+		r, err = OpenRedis(t.Context(), o)
 	}
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
@@ -57,9 +61,7 @@ func TestSettingsThatGetWorseEndEverywhere(t *testing.T) {
 	everywhere := func() bool {
 		return m.mustUpdate(key.ID, func(r *keys.Record) error { r.Active = !r.Active; return nil }).Everywhere()
 	}
-	if !everywhere() {
-		t.Fatal("not everywhere from the start")
-	}
+	await(t, "everywhere from the start", everywhere)
 	server.Must("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
 	proxy.Disconnect() // a new connection is checked at once
 	await(t, "nothing is everywhere any more", func() bool { return !everywhere() })
@@ -175,7 +177,8 @@ func TestUnfencedPrimaryIsRefusedOrNeverEverywhere(t *testing.T) {
 
 	allowed := join(t, primary.Addr(), func(o *RedisOptions) { o.AllowUnfenced = true })
 	key := allowed.mustCreate("a")
-	if receipt := allowed.mustUpdate(key.ID, switchOff); receipt.Everywhere() || !strings.Contains(receipt.Pending[0].Proxy, "not fenced") {
+	unfenced := func(p keys.Pending) bool { return strings.Contains(p.Proxy, "not fenced") }
+	if receipt := allowed.mustUpdate(key.ID, switchOff); !slices.ContainsFunc(receipt.Pending, unfenced) {
 		t.Errorf("the receipt says %+v", receipt)
 	}
 	proxy.Disconnect() // the process that was there before finds out with its next check
@@ -184,7 +187,7 @@ func TestUnfencedPrimaryIsRefusedOrNeverEverywhere(t *testing.T) {
 	})
 
 	primary.Must("CONFIG", "SET", "min-replicas-to-write", "1")
-	fenced := join(t, primary.Addr(), nil)
+	fenced := join(t, primary.Addr(), unhurried)
 	if receipt := fenced.mustUpdate(key.ID, func(r *keys.Record) error { r.Active = !r.Active; return nil }); !receipt.Everywhere() {
 		t.Errorf("on a fenced primary: %+v", receipt)
 	}
@@ -235,27 +238,32 @@ func TestStateFileThatCannotBeReadIsASentence(t *testing.T) {
 
 func TestProcessThatWasKilledIsWaitedForUnlessItsSuccessorIsThere(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
+		const staleness = 3 * patience // so long that no successor waits for it by chance
 		address, dir := start(), t.TempDir()
 		killed := join(t, address, func(o *RedisOptions) {
-			o.StateFile, o.Name, o.MaxStaleness = filepath.Join(dir, "state"), "killed", 3*time.Second
+			o.StateFile, o.Name, o.MaxStaleness = filepath.Join(dir, "state"), "killed", staleness
 		})
 		m := join(t, address, func(o *RedisOptions) { o.ReceiptDeadline = 100 * time.Millisecond })
 		key := m.mustCreate("a")
 		killed.sameSet(look(t, address))
+		crashed := time.Now()
 		killed.crash()
 		toggle := func(r *keys.Record) error { r.Active = !r.Active; return nil }
-		receipt := m.mustUpdate(key.ID, toggle)
-		if receipt.Everywhere() || len(receipt.Pending) != 1 || receipt.Pending[0].Proxy != "killed" {
-			t.Fatalf("nobody knows that the process is dead, and the receipt says %+v", receipt)
-		}
-		if left := time.Until(receipt.Pending[0].EffectiveBy); left < 2*time.Second || left > 3100*time.Millisecond {
-			t.Errorf("it is effective in %v, with a max_staleness of 3s", left)
+		var receipt keys.Receipt
+		await(t, "all others have applied a change", func() bool {
+			if receipt = m.mustUpdate(key.ID, toggle); receipt.Everywhere() {
+				t.Fatal("nobody knows that the process is dead, and the receipt says everywhere")
+			}
+			return len(receipt.Pending) == 1 && receipt.Pending[0].Proxy == "killed"
+		})
+		// Its row is looked at every second, and once more for the receipt.
+		if by := receipt.Pending[0].EffectiveBy; by.Before(crashed.Add(staleness-patience)) || by.After(time.Now().Add(staleness+staleness/100)) {
+			t.Errorf("it is effective in %v, with a max_staleness of %v", time.Until(by), staleness)
 		}
 		restarted := enter(t, address, remembering(dir))
 		m.o.ReceiptDeadline = patience // whatever the machine is doing
-		began := time.Now()
-		if receipt := m.mustUpdate(key.ID, toggle); !receipt.Everywhere() || time.Since(began) > 2500*time.Millisecond {
-			t.Errorf("after %v, with the successor there: %+v", time.Since(began), receipt)
+		if receipt := m.mustUpdate(key.ID, toggle); !receipt.Everywhere() {
+			t.Errorf("with the successor there: %+v", receipt)
 		}
 		restarted.serves()
 		if rows := look(t, address).hash("proxies"); len(rows) != 2 {
@@ -267,7 +275,7 @@ func TestProcessThatWasKilledIsWaitedForUnlessItsSuccessorIsThere(t *testing.T) 
 func TestProcessThatLapsedIsNotWaitedFor(t *testing.T) {
 	address := startServer(t).Addr()
 	killed := join(t, address, func(o *RedisOptions) { o.Name, o.MaxStaleness = "killed", 500*time.Millisecond })
-	m := join(t, address, nil)
+	m := join(t, address, unhurried)
 	key := m.mustCreate("a")
 	killed.crash()
 	if receipt := m.mustUpdate(key.ID, switchOff); !receipt.Everywhere() {

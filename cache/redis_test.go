@@ -16,7 +16,7 @@ func redisHarness(start func(t testing.TB, dir string) (address string)) keystes
 		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
 			r, err := OpenRedis(t.Context(), RedisOptions{
 				Server: RedisServer{Addresses: []string{start(t, dir)}}, Mirror: NewMirror(),
-				PerAccount: o.PerAccount, Now: o.Now,
+				PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience,
 			})
 			if err != nil {
 				t.Fatal(err)
