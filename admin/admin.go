@@ -157,13 +157,13 @@ func (a *Admin) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 // NewServer returns a server for the admin listener with limits on time and size that
 // suit short requests, and on connections (MaxConnections). Close and Shutdown are the
 // caller's. A nil log discards what net/http has to say.
-func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
+func NewServer(a *Admin, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	open := new(connections)
+	open := &connections{onClose: a.metrics.displaced.Inc}
 	return &http.Server{
-		Handler:                      handler,
+		Handler:                      a,
 		ConnContext:                  open.opened,
 		ConnState:                    open.changed,
 		ReadHeaderTimeout:            5 * time.Second,

@@ -27,6 +27,8 @@ const (
 // MaxConnections, so that strangers who open them all keep nobody out: the oldest of
 // those with the least claim, and none that serves an administrator.
 type connections struct {
+	onClose func() // called for each that is closed
+
 	mu   sync.Mutex
 	open []*connection // oldest first
 }
@@ -64,6 +66,7 @@ func (c *connections) closeOne() {
 	}
 	if c.open[least].claim < administrates {
 		_ = c.open[least].Close()
+		c.onClose()
 		c.open = slices.Delete(c.open, least, least+1)
 	}
 }

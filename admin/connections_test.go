@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -162,9 +164,10 @@ func TestWhoeverTakesEveryConnectionKeepsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreBounded counts those that the server has not closed.
-func TestConnectionsAreBounded(t *testing.T) {
-	c := newCrowd(t, newBench(t))
+// TestConnectionsAreBoundedAndCounted counts those that the server has not closed, and
+// has the server count the others.
+func TestConnectionsAreBoundedAndCounted(t *testing.T) {
+	c := newCrowd(t, newBench(t, withRegistry(prometheus.NewRegistry())))
 	for range 3 * MaxConnections {
 		c.dial(away)
 	}
@@ -173,6 +176,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 	defer c.listener.mu.Unlock()
 	if c.listener.most > MaxConnections+1 || c.listener.open > MaxConnections {
 		t.Errorf("%d were open at a time, %d at last", c.listener.most, c.listener.open)
+	}
+	metrics := c.send("GET", "/metrics", "").wants(t, 200, "").text
+	if want := fmt.Sprintf("keystile_admin_connections_displaced_total %d\n", 2*MaxConnections+1); !strings.Contains(metrics, want) {
+		t.Errorf("not among the metrics: %s\n%s", want, metrics)
 	}
 }
 

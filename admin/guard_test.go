@@ -93,7 +93,7 @@ func TestFailedAuthenticationsFillNeitherLogNorMetrics(t *testing.T) {
 	if !strings.Contains(metrics, `keystile_admin_authentication_failures_total{reason="wrong"} 51`) {
 		t.Errorf("the failures are not counted: %s", metrics)
 	}
-	if got := strings.Count(metrics, "keystile_admin_"); got != 2*2+6 { // HELP, TYPE and series
+	if got := strings.Count(metrics, "keystile_admin_"); got != 3*2+7 { // HELP, TYPE and series
 		t.Errorf("there are other series: %s", metrics)
 	}
 }

@@ -12,8 +12,9 @@ import (
 
 // metrics counts what this listener does. Every label is from a closed set.
 type metrics struct {
-	requests *prometheus.CounterVec // by class of status
-	refused  *prometheus.CounterVec // by reason
+	requests  *prometheus.CounterVec // by class of status
+	refused   *prometheus.CounterVec // by reason
+	displaced prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -27,6 +28,10 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "keystile_admin_authentication_failures_total",
 			Help: "Requests to the admin listener without the administrator token, or with a wrong one.",
 		}, []string{"reason"}),
+		displaced: factory.NewCounter(prometheus.CounterOpts{
+			Name: "keystile_admin_connections_displaced_total",
+			Help: "Connections to the admin listener that were closed because a new one came while all were taken.",
+		}),
 	}
 	for _, class := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.requests.WithLabelValues(class)

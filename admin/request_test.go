@@ -176,7 +176,8 @@ func TestEachChangeIsOneLineAtInfo(t *testing.T) {
 }
 
 func TestServerEndsSlowAndHugeRequests(t *testing.T) {
-	server := NewServer(http.NotFoundHandler(), nil)
+	b := newBench(t)
+	server := NewServer(b.admin, nil)
 	for name, limit := range map[string]time.Duration{
 		"read header": server.ReadHeaderTimeout, "read": server.ReadTimeout, "write": server.WriteTimeout, "idle": server.IdleTimeout,
 	} {
@@ -184,7 +185,6 @@ func TestServerEndsSlowAndHugeRequests(t *testing.T) {
 			t.Errorf("the %s timeout is %v", name, limit)
 		}
 	}
-	b := newBench(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

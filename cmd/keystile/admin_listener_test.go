@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"keystile/admin"
 )
 
 // TestSilentConnectionsDoNotFillTheAdminListener opens more than it keeps, and asks as
@@ -26,5 +30,19 @@ func TestSilentConnectionsDoNotFillTheAdminListener(t *testing.T) {
 	check := start(t, command{args: []string{"healthcheck"}, env: []string{"KEYSTILE_ADMIN_LISTEN=" + address}})
 	if code := check.wait(t); code != 0 {
 		t.Errorf("the probe ends with %d: %s", code, check.stderr.text())
+	}
+}
+
+// TestNumberOfAdminConnectionsIsAsDocumented looks where operators read it.
+func TestNumberOfAdminConnectionsIsAsDocumented(t *testing.T) {
+	c := defaultConfig()
+	for _, o := range options(&c) {
+		if want := fmt.Sprintf("keeps %d connections", admin.MaxConnections); o.path == "admin.listen" && !strings.Contains(o.field.Tag.Get("doc"), want) {
+			t.Errorf("%s does not say that it %s", o.path, want)
+		}
+	}
+	readme := readFile(t, filepath.Join(moduleRoot(t), "README.md"))
+	if want := fmt.Sprintf("all of its %d connections", admin.MaxConnections); !strings.Contains(readme, want) {
+		t.Errorf("the README does not speak of %s", want)
 	}
 }
