@@ -320,7 +320,7 @@ func TestConnectionsBeyondTheLimitAreToldAndClosed(t *testing.T) {
 		if res.StatusCode != 503 || !res.Close || res.Header.Get("Retry-After") != "1" {
 			t.Errorf("status %d, close %v, %v", res.StatusCode, res.Close, res.Header)
 		}
-		checkRefusal(t, body, "too_many_connections", "")
+		checkRefusal(t, body, "too_many_connections", "Retry-After")
 		c.ended()
 	}
 	if n := s.counter("keystile_connections_refused_total"); n != 3 {

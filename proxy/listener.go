@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,12 +18,6 @@ const (
 	// refuseDeadline bounds the farewell to a connection beyond the limit.
 	refuseDeadline = 250 * time.Millisecond
 )
-
-// tooManyConnections is what a client beyond the limit reads before its connection
-// is closed. Nothing has been read of its request.
-const tooManyConnections = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n" +
-	"Retry-After: 1\r\nConnection: close\r\nContent-Length: 118\r\n\r\n" +
-	`{"type":"error","status":503,"code":"too_many_connections","error":{"type":"api_error","code":"too_many_connections"}}`
 
 // MaxConnections is how many clients the process can serve at once, by its limit of
 // open files (RLIMIT_NOFILE): each needs a connection of its own and one to the
@@ -115,12 +112,25 @@ func (l *limitListener) refuse(conn net.Conn) {
 		defer l.open.Add(-1)
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(refuseDeadline))
-		_, _ = conn.Write([]byte(tooManyConnections))
+		_, _ = conn.Write(tooManyConnections(time.Now()))
 		if half, ok := conn.(*net.TCPConn); ok {
 			_ = half.CloseWrite()
 		}
 		_, _ = conn.Read(make([]byte, 4096)) // a close with unread bytes would reset the reply
 	}()
+}
+
+// tooManyConnections is what a client beyond the limit reads. Nothing was read of its
+// request, so that the body has neither a path nor a request id.
+func tooManyConnections(now time.Time) []byte {
+	const code, message = "too_many_connections", "As many clients are connected as may be. Wait as Retry-After says."
+	kind := errorType(http.StatusServiceUnavailable)
+	body, _ := json.Marshal(errorBody{ // strings and numbers: it cannot fail
+		Type: "error", Status: http.StatusServiceUnavailable, Code: code, Message: message,
+		Timestamp: timestamp(now), Error: errorDetail{Type: kind, Code: code, Message: message},
+	})
+	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"+
+		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s\n", len(body)+1, body)
 }
 
 // limitedConn counts as open until it is closed for the first time.

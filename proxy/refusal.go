@@ -84,11 +84,13 @@ func (p *Proxy) errorBody(x *exchange, ruling ruling, message string) errorBody 
 	kind := errorType(ruling.status)
 	return errorBody{
 		Type: "error", Status: ruling.status, Code: ruling.code, Message: message,
-		RequestID: x.requestID, Timestamp: p.options.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		RequestID: x.requestID, Timestamp: timestamp(p.options.Now()),
 		Path:  pathOf(x.in),
 		Error: errorDetail{Type: kind, Code: ruling.code, Message: message},
 	}
 }
+
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // pathOf returns the path as the client sent it, for people to read: without the
 // query, without anything that looks like a secret, and bounded.
