@@ -84,25 +84,42 @@ func LoadToken(file string) (token Token, created bool, err error) {
 }
 
 func readToken(file string) (Token, error) {
+	text, err := ReadToken(file)
+	if err != nil {
+		return Token{}, err
+	}
+	return ParseAdminToken(text)
+}
+
+// ReadToken returns the text of the token in file, for a client. Errors are sentences for
+// the operator without that text; there being no such file is fs.ErrNotExist.
+func ReadToken(file string) (string, error) {
 	// Stat before Open: opening a pipe would wait for a writer.
 	if info, err := os.Stat(file); err != nil {
-		return Token{}, cannotRead(err)
+		return "", cannotRead(err)
 	} else if !info.Mode().IsRegular() {
-		return Token{}, fmt.Errorf("the admin token file %s is not a regular file: name one", file)
+		return "", fmt.Errorf("the admin token file %s is not a regular file: name one", file)
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return Token{}, cannotRead(err)
+		return "", cannotRead(err)
 	}
 	defer f.Close()
 	if err := privateFile(f); err != nil {
-		return Token{}, err
+		return "", err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
+	content, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
 	if err != nil {
-		return Token{}, cannotRead(err)
+		return "", cannotRead(err)
 	}
-	return tokenFromFile(file, strings.TrimSpace(string(text)))
+	text := strings.TrimSpace(string(content))
+	if text == "" {
+		return "", fmt.Errorf("the admin token file %s is empty: delete it and a new token is made", file)
+	}
+	if _, err := ParseAdminToken(text); err != nil {
+		return "", fmt.Errorf("the admin token file %s: %w", file, err)
+	}
+	return text, nil
 }
 
 func cannotRead(err error) error {
@@ -123,17 +140,6 @@ func privateFile(f *os.File) error {
 		return fmt.Errorf("the admin token file %[1]s has mode %04[2]o, so others can use it: run chmod 600 %[1]s", f.Name(), mode)
 	}
 	return nil
-}
-
-func tokenFromFile(file, text string) (Token, error) {
-	if text == "" {
-		return Token{}, fmt.Errorf("the admin token file %s is empty: delete it and a new token is made", file)
-	}
-	token, err := ParseAdminToken(text)
-	if err != nil {
-		return Token{}, fmt.Errorf("the admin token file %s: %w", file, err)
-	}
-	return token, nil
 }
 
 // writeToken writes text to a new file under another name and links it to its own, so

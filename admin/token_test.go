@@ -104,6 +104,23 @@ func TestMissingTokenFileIsMadePrivateAndKept(t *testing.T) {
 	}
 }
 
+func TestClientReadsTheTokenThatTheServerMadeAndMakesNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "data", "admin.token")
+	if _, err := ReadToken(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
+	}
+	if _, err := os.Stat(filepath.Dir(file)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reading made something: %v", err)
+	}
+	token, _, err := LoadToken(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := ReadToken(file); err != nil || !token.Is(text) {
+		t.Errorf("it reads another token than the server's: %v", err)
+	}
+}
+
 func TestProcessesThatStartTogetherAgreeOnTheToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "admin.token")
 	tokens := make([]Token, 16)
