@@ -81,6 +81,18 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q; run %q for the list", args[0], help)}
 }
 
+// needsCommand is what a command does that only holds others.
+func needsCommand(which string) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		return usageError{fmt.Errorf("%q needs to know what to do: %s; run %q for more", cmd.CommandPath(), which, cmd.CommandPath()+" --help")}
+	}
+}
+
+// wrongOutput refuses what was given for --output.
+func wrongOutput(output string) error {
+	return usageError{fmt.Errorf("--output: expected text or json, got %q", output)}
+}
+
 func versionCommand(std stdio) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArguments,
@@ -102,10 +114,8 @@ func version() string {
 
 func configCommand(std stdio) *cobra.Command {
 	config := &cobra.Command{
-		Use: "config", Short: "Check, print or describe the configuration", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("%q needs to know what to do: check, print or schema; run %q for more", cmd.CommandPath(), cmd.CommandPath()+" --help")}
-		},
+		Use: "config", Short: "Check, print or describe the configuration",
+		Args: noArguments, RunE: needsCommand("check, print or schema"),
 	}
 	file := config.PersistentFlags().String("config", "", "configuration file")
 	config.AddCommand(

@@ -41,7 +41,7 @@ func demoCommand(std stdio) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		print, known := map[string]func(io.Writer, demoFacts) error{"text": printFacts, "json": writeFacts}[*output]
 		if !known {
-			return usageError{fmt.Errorf("--output: expected text or json, got %q", *output)}
+			return wrongOutput(*output)
 		}
 		return demo(cmd.Context(), std, *proxyListen, *adminListen, print)
 	}

@@ -26,10 +26,8 @@ type backedUp interface {
 
 func storeCommand(std stdio) *cobra.Command {
 	store := &cobra.Command{
-		Use: "store", Short: "Back the key store up, bring a backup into it, accept another one", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("%q needs to know what to do: export, import or accept; run %q for more", cmd.CommandPath(), cmd.CommandPath()+" --help")}
-		},
+		Use: "store", Short: "Back the key store up, bring a backup into it, accept another one",
+		Args: noArguments, RunE: needsCommand("export, import or accept"),
 	}
 	config := store.PersistentFlags().String("config", "", "configuration file")
 	store.AddCommand(exportCommand(std, config), importCommand(std, config), acceptCommand(std, config))
@@ -179,7 +177,7 @@ in use; one in Redis may be.`,
 		print, known := map[string]func(io.Writer, importResult) error{"text": printImport, "json": writeImport}[*output]
 		switch {
 		case !known:
-			return usageError{fmt.Errorf("--output: expected text or json, got %q", *output)}
+			return wrongOutput(*output)
 		case *revive != "" && *revive != reviveWords:
 			return usageError{fmt.Errorf("--revive: to have revoked keys admitted again, type --revive %q", reviveWords)}
 		}

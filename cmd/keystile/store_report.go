@@ -82,19 +82,23 @@ func skipWords() map[cache.SkipReason]string {
 
 // reach says how far the import has reached.
 func reach(r importResult) string {
-	var text strings.Builder
-	receipt := r.report.Receipt
 	switch {
 	case r.dryRun:
 		return "a dry run: nothing was written\n"
-	case receipt.Everywhere():
+	case r.report.Receipt.Everywhere():
 		return "effective everywhere\n"
 	}
-	for _, p := range admin.ReceiptOf(receipt).Pending {
-		fmt.Fprintf(&text, "pending: %s, effective by %s\n", p.Proxy, cmp.Or(p.EffectiveBy, "nobody knows when"))
+	return pendingLines(admin.ReceiptOf(r.report.Receipt))
+}
+
+// pendingLines say what a change has not reached.
+func pendingLines(receipt admin.Receipt) string {
+	var text strings.Builder
+	for _, p := range receipt.Pending {
+		fmt.Fprintf(&text, "pending: %s, effective by %s\n", printable(p.Proxy), printable(cmp.Or(p.EffectiveBy, "nobody knows when")))
 	}
-	if missing := receipt.Replicas; missing.Have < missing.Want {
-		fmt.Fprintf(&text, "pending: %d of %d replicas have it\n", missing.Have, missing.Want)
+	if r := receipt.Replicas; r != nil {
+		fmt.Fprintf(&text, "pending: %d of %d replicas have it\n", r.Have, r.Want)
 	}
 	return text.String()
 }
