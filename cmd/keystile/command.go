@@ -8,12 +8,14 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// stdio is what a command has of the world: where to write, and the environment.
+// stdio is what a command has of the world: where to read and write, and the environment.
 type stdio struct {
+	in       io.Reader
 	out, err io.Writer
 	env      []string
 }
@@ -61,7 +63,7 @@ func rootCommand(std stdio) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; run %q for the flags", err, cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(serve, demoCommand(std), configCommand(std), storeCommand(std), healthcheckCommand(std), versionCommand(std))
+	root.AddCommand(serve, demoCommand(std), keysCommand(std), configCommand(std), storeCommand(std), healthcheckCommand(std), versionCommand(std))
 	return root
 }
 
@@ -79,6 +81,16 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usageError{fmt.Errorf("unknown command %q, did you mean %q? Run %q for the list", args[0], near, help)}
 	}
 	return usageError{fmt.Errorf("unknown command %q; run %q for the list", args[0], help)}
+}
+
+// argumentsBetween refuses fewer or more arguments than the command takes.
+func argumentsBetween(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if least <= len(args) && len(args) <= most {
+			return nil
+		}
+		return usageError{fmt.Errorf("expected %q; run %q for more", strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.CommandPath()+" --help")}
+	}
 }
 
 // needsCommand is what a command does that only holds others.

@@ -171,11 +171,16 @@ func parsePrefix(text string) (netip.Prefix, error) {
 }
 
 func checkHTTPURL(text string) error {
+	return checkWebURL(text, "set it as a header under proxy.upstream.headers, from {file: path} or {env: NAME}")
+}
+
+// checkWebURL is checkHTTPURL with another place for a password.
+func checkWebURL(text, passwordAdvice string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "" {
 		return fmt.Errorf("expected an http or https URL, got %s%s", shown(text), schemeHint(text))
 	}
-	return checkAuthority(u, text, "set it as a header under proxy.upstream.headers, from {file: path} or {env: NAME}")
+	return checkAuthority(u, text, passwordAdvice)
 }
 
 // schemeHint suggests http:// where only that is missing.

@@ -9,7 +9,7 @@ import (
 )
 
 func TestEveryOptionHasAVariableOfItsOwn(t *testing.T) {
-	seen := map[string]string{"KEYSTILE_CONFIG": "the file's name", "KEYSTILE_ADMIN_TOKEN": "the administrator's token"}
+	seen := map[string]string{"KEYSTILE_CONFIG": "the file's name", "KEYSTILE_ADMIN_TOKEN": "the administrator's token", addressVariable: "where the admin API is"}
 	c := defaultConfig()
 	for _, o := range options(&c) {
 		if other, twice := seen[o.variable()]; twice {

@@ -5,7 +5,7 @@
 // serve starts the proxy listener and the admin listener over one store; demo does
 // the same with a temporary store, a sample generator behind it and a first key. On
 // SIGTERM, SIGINT or SIGHUP readiness fails first, then requests in flight are given time
-// to end.
+// to end. keys calls the admin API of a process that serves.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := run(ctx, os.Args[1:], stdio{os.Stdout, os.Stderr, os.Environ()})
+	err := run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr, os.Environ()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

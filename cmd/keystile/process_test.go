@@ -387,11 +387,6 @@ func (a *adminClient) call(t testing.TB, method, path, body string, headers ...s
 	return r
 }
 
-// keysPath is where keys are; keyPath where one is.
-const keysPath = "/api/v1/keys"
-
-func keyPath(key string) string { return keysPath + "/" + key }
-
 // create makes a key; "" has the server choose its name.
 func (a *adminClient) create(t testing.TB, name string) admin.Created {
 	t.Helper()

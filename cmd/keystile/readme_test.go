@@ -22,6 +22,7 @@ import (
 var readmeRuns = map[string]func(*testing.T, string){
 	"go run ./cmd/keystile demo": nil, // run first; the others may need it
 	"curl":                       nil, // run against it
+	"keystile keys":              runReadmeKeys,
 	"make build":                 runMake,
 	"make test":                  checkedByCI,
 }
@@ -90,12 +91,33 @@ func codeBlocks(markdown, language string) (blocks []string) {
 	return blocks
 }
 
-// blockName finds a block in readmeRuns: a curl by its program, another by its line.
+// blockName finds a block in readmeRuns: one of these by its program, another by its line.
 func blockName(block string) string {
-	if strings.HasPrefix(block, "curl ") {
-		return "curl"
+	for _, program := range []string{"curl", "keystile keys"} {
+		if strings.HasPrefix(block, program+" ") {
+			return program
+		}
 	}
 	return strings.TrimSpace(block)
+}
+
+// runReadmeKeys runs the commands where a keystile serves, and compares the block that
+// shows what they print.
+func runReadmeKeys(t *testing.T, commands string) {
+	p := startServe(t, newSample(t).URL, command{})
+	run := exec.CommandContext(t.Context(), "sh", "-ec", commands)
+	run.Dir = p.folder
+	run.Env = append(environment(),
+		"KEYSTILE_ADMIN_LISTEN="+strings.TrimPrefix(p.admin, "http://"), "KEYSTILE_PROXY_LISTEN="+strings.TrimPrefix(p.proxy, "http://"))
+	out, err := run.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", commands, err, out)
+	}
+	shown := codeBlocks(readReadme(t), "")
+	at := slices.IndexFunc(shown, func(block string) bool { return strings.HasPrefix(block, "created ") })
+	if at < 0 || neutral(string(out)) != neutral(shown[at]) {
+		t.Errorf("the README shows another output than\n%s", out)
+	}
 }
 
 func runMake(t *testing.T, command string) {
@@ -155,6 +177,7 @@ func startReadmeDemo(t *testing.T, command string) string {
 func neutral(printed string) string {
 	for pattern, word := range map[string]string{
 		`127\.0\.0\.1:\d+`: "ADDRESS", `kst_\w+`: "KEY", `kss_\w+`: "SECRET", `kat_\w+`: "TOKEN",
+		`\d{4}-\d\d-\d\d \d\d:\d\d`: "TIME",
 	} {
 		printed = regexp.MustCompile(pattern).ReplaceAllString(printed, word)
 	}

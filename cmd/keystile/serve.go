@@ -80,10 +80,10 @@ func serve(ctx context.Context, std stdio, file string, flags []override) error 
 // adminToken takes KEYSTILE_ADMIN_TOKEN, else admin.token_file, which the first
 // start makes.
 func adminToken(c config, std stdio, log *slog.Logger) (admin.Token, error) {
-	if text := lookup(std.env, "KEYSTILE_ADMIN_TOKEN"); text != "" {
+	if text := lookup(std.env, tokenVariable); text != "" {
 		token, err := admin.ParseAdminToken(text)
 		if err != nil {
-			return token, fmt.Errorf("KEYSTILE_ADMIN_TOKEN: %w", err)
+			return token, fmt.Errorf("%s: %w", tokenVariable, err)
 		}
 		return token, nil
 	}

@@ -283,11 +283,16 @@ func (t *turnstile) close() {
 
 // proxyURL is where clients reach the proxy from this machine.
 func (t *turnstile) proxyURL() string {
+	return proxyURL(t.config.Proxy, t.proxyListener.Addr().String())
+}
+
+// proxyURL is where clients reach a proxy listener at address from its machine.
+func proxyURL(c proxyConfig, address string) string {
 	scheme := "http"
-	if t.config.Proxy.TLS.CertFile != "" {
+	if c.TLS.CertFile != "" {
 		scheme = "https"
 	}
-	return scheme + "://" + reachable(t.proxyListener.Addr().String())
+	return scheme + "://" + reachable(address)
 }
 
 // adminURL is where administrators reach the admin listener from this machine.

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+
+	"keystile/keys"
+)
+
+// maxReply is the limit of a reply that is no list.
+const maxReply = size(1 << 20)
+
+// apiCall is one request to the admin API.
+type apiCall struct {
+	method, path string
+	header       http.Header
+	body         any  // nil: none
+	limit        size // of the reply; 0: maxReply
+}
+
+// call reads the reply into a value. fits says whether that is what was asked for.
+func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func() bool) error {
+	request, err := c.request(ctx, call)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return c.unanswered(call, reason(err))
+	}
+	defer response.Body.Close()
+	limit := cmp.Or(call.limit, maxReply)
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(limit)+1))
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	switch {
+	case err != nil:
+		return c.unanswered(call, err)
+	case len(body) > int(limit):
+		return c.stranger("more than " + limit.String())
+	case kind == "application/problem+json":
+		return c.refused(body)
+	case response.StatusCode/100 != 2 || kind != "application/json":
+		return c.stranger(fmt.Sprintf("status %d, %s", response.StatusCode, cmp.Or(kind, "no media type")))
+	case json.Unmarshal(body, into) != nil || !fits():
+		return c.stranger("JSON of another kind")
+	}
+	return nil
+}
+
+func (c *apiClient) request(ctx context.Context, call apiCall) (*http.Request, error) {
+	var body bytes.Buffer
+	if call.body != nil {
+		if err := json.NewEncoder(&body).Encode(call.body); err != nil {
+			return nil, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, call.method, c.url+call.path, &body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range call.header {
+		request.Header[name] = values
+	}
+	if call.body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token.reveal())
+	return request, nil
+}
+
+// lostReply is the error of a change of which nobody knows whether it was made.
+type lostReply struct{ error }
+
+// unanswered explains why there is no reply.
+func (c *apiClient) unanswered(call apiCall, err error) error {
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf(`nothing answers at %s, the address from %s (%w): see whether "keystile serve" is running there, or name another by --address`,
+			c.url, c.urlFrom, err)
+	}
+	err = fmt.Errorf("no whole reply from %s, the address from %s (%w)", c.url, c.urlFrom, err)
+	if call.method == http.MethodGet {
+		return err
+	}
+	return lostReply{fmt.Errorf(`%w: "keystile keys list" shows whether the change was made`, err)}
+}
+
+// stranger is the error of a reply that Keystile would not give.
+func (c *apiClient) stranger(reply string) error {
+	return fmt.Errorf("what answers at %s, the address from %s, is not the admin API of keystile (%s): name another by --address",
+		c.url, c.urlFrom, printable(reply))
+}
+
+// refused explains a problem document (RFC 9457).
+func (c *apiClient) refused(document []byte) error {
+	var p struct {
+		Code, Detail string
+		Limit        int
+		RequestID    string `json:"request_id"`
+	}
+	if json.Unmarshal(document, &p) != nil || p.Code == "" {
+		return c.stranger("a problem of another kind")
+	}
+	switch p.Code {
+	case "unauthorized":
+		return fmt.Errorf("%s refuses the token from %s: give that of its administrator by --token-file or %s", c.url, c.tokenFrom, tokenVariable)
+	case "key_limit_reached":
+		return fmt.Errorf("the account has all the %d keys it may have: delete one first, or raise keys.per_account of keystile serve", p.Limit)
+	case "key_not_found":
+		return errors.New(`there is no such key: "keystile keys list" shows the keys there are`)
+	case "name_taken":
+		return errors.New(`another key has this name: choose another; "keystile keys list" shows those that are taken`)
+	case "version_mismatch":
+		return errors.New(`nothing was done, for somebody has just changed the key: look at it with "keystile keys list" and try again`)
+	case "store_unreachable":
+		return errors.New(`the key store cannot be reached, or did not confirm the change: try again later; "keystile keys list" then shows whether it was made`)
+	}
+	return fmt.Errorf("%s (%s, request id %s)", c.harmless(p.Detail), c.harmless(p.Code), c.harmless(p.RequestID))
+}
+
+// harmless is a text of a server for a terminal or a log, without secrets that it sent back.
+func (c *apiClient) harmless(text string) string {
+	return printable(keys.Redact(strings.ReplaceAll(text, c.token.reveal(), redacted)))
+}

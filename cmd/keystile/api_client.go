@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keystile/admin"
+	"keystile/keys"
+)
+
+const (
+	keysPath = "/api/v1/keys"
+
+	apiDialTimeout = 5 * time.Second
+	apiTimeout     = time.Minute // of a call; waiting for a receipt may take half of it
+
+	maxList = size(256 << 20) // a million keys
+)
+
+// keyPath is where a key is.
+func keyPath(key string) string { return keysPath + "/" + key }
+
+// apiClient calls the admin API of a Keystile that serves. Its errors tell people what to
+// do, and no secret.
+type apiClient struct {
+	url, urlFrom string // without a slash at its end; where it was set
+	token        hidden
+	tokenFrom    string
+	proxy        string // URL of the proxy listener beside it; "": not known
+	http         http.Client
+}
+
+// newAPIClient returns a client that follows no redirect and uses no HTTP proxy: either
+// would see the token.
+func newAPIClient(address setting) (*apiClient, error) {
+	url, err := apiURL(address)
+	return &apiClient{url: url, urlFrom: address.from, http: http.Client{
+		Timeout: apiTimeout,
+		Transport: &http.Transport{
+			Proxy: nil, DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: apiDialTimeout}).DialContext,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, err
+}
+
+// keyList is the reply to a listing.
+type keyList struct {
+	Keys  []admin.Record `json:"keys"`
+	Limit int            `json:"limit"`
+}
+
+func (c *apiClient) list(ctx context.Context) (keyList, error) {
+	var list keyList
+	err := c.call(ctx, apiCall{method: http.MethodGet, path: keysPath, limit: maxList}, &list, func() bool {
+		return list.Keys != nil && !slices.ContainsFunc(list.Keys, func(r admin.Record) bool {
+			_, err := keys.ParseKey(r.Key)
+			return err != nil
+		})
+	})
+	return list, err
+}
+
+func (c *apiClient) get(ctx context.Context, key string) (admin.Record, error) {
+	var record admin.Record
+	err := c.call(ctx, apiCall{method: http.MethodGet, path: keyPath(key)}, &record, func() bool { return record.Key == key })
+	return record, err
+}
+
+// find returns the key that is meant by a key or by a name.
+func (c *apiClient) find(ctx context.Context, keyOrName string) (none admin.Record, err error) {
+	if strings.Contains(keyOrName, keys.SecretPrefix) {
+		return none, usageError{errors.New(`this is a secret: its key is "kst_" and the 22 characters after "kss_"`)}
+	}
+	if _, err := keys.ParseKey(keyOrName); err == nil {
+		return c.get(ctx, keyOrName)
+	}
+	list, err := c.list(ctx)
+	if err != nil {
+		return none, err
+	}
+	name, err := keys.NormalizeName(keyOrName)
+	named := slices.DeleteFunc(list.Keys, func(r admin.Record) bool { return err != nil || r.Name != name })
+	switch len(named) {
+	case 0:
+		return none, errors.New(`no key has this name: "keystile keys list" shows the keys there are`)
+	case 1:
+		return named[0], nil
+	}
+	var which []string
+	for _, r := range named {
+		which = append(which, fmt.Sprintf("%s of account %q", r.Key, r.Account))
+	}
+	return none, fmt.Errorf("%d keys have this name: give the key instead, %s", len(named), strings.Join(which, " or "))
+}
+
+// keyBody is what a call says of a key; nil: nothing.
+type keyBody struct {
+	Name   *string `json:"name,omitempty"`
+	Active *bool   `json:"active,omitempty"`
+}
+
+// create makes a key. A call whose reply was lost is made again under its Idempotency-Key,
+// which makes one key at most.
+func (c *apiClient) create(ctx context.Context, body keyBody) (admin.Created, error) {
+	call := apiCall{method: http.MethodPost, path: keysPath, body: body, header: http.Header{"Idempotency-Key": {rand.Text()}}}
+	var made admin.Created
+	whole := func() bool { return wholeCreated(made) }
+	err := c.call(ctx, call, &made, whole)
+	if errors.As(err, new(lostReply)) {
+		if err = c.call(ctx, call, &made, whole); err != nil {
+			err = fmt.Errorf(`%w; the first try may have made the key: "keystile keys list" shows it`, err)
+		}
+	}
+	if err == nil && made.Replayed {
+		err = fmt.Errorf("the key %s was made, but the reply with its secret was lost, and no secret is shown twice: "+
+			"delete it with \"keystile keys delete --yes %s\" and create another", made.Key, made.Key)
+	}
+	return made, err
+}
+
+// wholeCreated keeps what is no key and its secret from being printed for a shell.
+func wholeCreated(made admin.Created) bool {
+	id, err := keys.ParseKey(made.Key)
+	switch {
+	case err != nil:
+		return false
+	case made.Replayed:
+		return true
+	}
+	secret, err := keys.ParseSecret(made.Secret)
+	return err == nil && secret.ID() == id
+}
+
+// update changes a key, under the condition of a header; nil: whatever has become of it.
+func (c *apiClient) update(ctx context.Context, key string, change keyBody, condition http.Header) (admin.Updated, error) {
+	var changed admin.Updated
+	err := c.call(ctx, apiCall{method: http.MethodPatch, path: keyPath(key), body: change, header: condition}, &changed,
+		func() bool { return changed.Key == key })
+	return changed, err
+}
+
+func (c *apiClient) delete(ctx context.Context, key string, condition http.Header) (admin.Deleted, error) {
+	var gone admin.Deleted
+	err := c.call(ctx, apiCall{method: http.MethodDelete, path: keyPath(key), header: condition}, &gone,
+		func() bool { return gone.Key == key })
+	return gone, err
+}
+
+// unchanged is the condition that nobody has changed the key since it was read.
+func unchanged(r admin.Record) http.Header {
+	return http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(r.Version, 10))}}
+}

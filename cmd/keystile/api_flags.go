@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keystile/admin"
+)
+
+const (
+	addressVariable = "KEYSTILE_ADMIN_ADDRESS"
+	tokenVariable   = "KEYSTILE_ADMIN_TOKEN"
+)
+
+// apiFlags say where the admin API is and what opens it. The environment, then the
+// configuration, has what they leave out.
+type apiFlags struct{ address, tokenFile, config string }
+
+func (f *apiFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.address, "address", "", "admin listener, as host:port or URL (default $"+addressVariable+", else admin.listen)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the administrator token (default $"+tokenVariable+", else admin.token_file)")
+	flags.StringVar(&f.config, "config", "", "configuration file, for what neither flag nor environment says")
+}
+
+// setting is a text and where it was set.
+type setting struct{ text, from string }
+
+// client reads the configuration only where it is needed: it may be of another machine, or
+// not for this user to read.
+func (f apiFlags) client(env []string) (*apiClient, error) {
+	address := setting{f.address, "--address"}
+	if address.text == "" {
+		address = setting{lookup(env, addressVariable), addressVariable}
+	}
+	file, token := setting{f.tokenFile, "--token-file"}, lookup(env, tokenVariable)
+	proxy := ""
+	if f.config != "" || address.text == "" || file.text == "" && token == "" {
+		c, _, err := loadConfig(f.config, env)
+		if err != nil {
+			return nil, err
+		}
+		if address.text == "" {
+			address = setting{reachable(c.Admin.Listen), "admin.listen"}
+			proxy = proxyURL(c.Proxy, c.Proxy.Listen)
+		}
+		if file.text == "" && token == "" {
+			file = setting{c.Admin.TokenFile, "admin.token_file"}
+		}
+	}
+	api, err := newAPIClient(address)
+	if err != nil {
+		return nil, err
+	}
+	api.proxy = proxy
+	api.token, api.tokenFrom, err = apiToken(file, token)
+	return api, err
+}
+
+// apiToken is the token in a file or, where none is named, of the environment.
+func apiToken(file setting, token string) (_ hidden, from string, err error) {
+	if file.text == "" {
+		if _, err := admin.ParseAdminToken(token); err != nil {
+			return hidden{}, "", fmt.Errorf("%s: %w", tokenVariable, err)
+		}
+		return hidden{token}, tokenVariable, nil
+	}
+	text, err := admin.ReadToken(file.text)
+	if errors.Is(err, fs.ErrNotExist) {
+		return hidden{}, "", fmt.Errorf("%s: there is no file %s with the administrator token: keystile serve makes it at its first start; "+
+			"name it by --token-file, or set %s", file.from, file.text, tokenVariable)
+	} else if err != nil {
+		return hidden{}, "", fmt.Errorf("%s: %w", file.from, err)
+	}
+	return hidden{text}, fmt.Sprintf("%s (%s)", file.text, file.from), nil
+}
+
+// apiURL is the URL of an address, without a slash at its end.
+func apiURL(address setting) (string, error) {
+	url := address.text
+	if !strings.Contains(url, "://") {
+		url = "http://" + url
+	}
+	if err := checkWebURL(url, "the token is read from a file or the environment"); err != nil {
+		return "", usageError{fmt.Errorf("%s: %w", address.from, err)}
+	}
+	return strings.TrimSuffix(url, "/"), nil
+}

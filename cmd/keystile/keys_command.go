@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"keystile/admin"
+)
+
+// completionTimeout bounds the wait for the names that a shell offers.
+const completionTimeout = 2 * time.Second
+
+// keysRun is one run of a keys command.
+type keysRun struct {
+	std    stdio
+	api    apiFlags
+	output string
+}
+
+func keysCommand(std stdio) *cobra.Command {
+	k := &keysRun{std: std}
+	cmd := &cobra.Command{
+		Use: "keys", Short: "List, create, rename, switch and delete keys, over the admin API",
+		Args: noArguments, RunE: needsCommand("list, create, rename, enable, disable or delete"),
+	}
+	k.api.add(cmd.PersistentFlags())
+	cmd.PersistentFlags().StringVarP(&k.output, "output", "o", "text", "text, or json: the object of the API")
+	cmd.AddCommand(
+		k.listCommand(), k.createCommand(), k.renameCommand(), k.deleteCommand(),
+		k.switchCommand("enable", "Have requests with a key admitted again", true),
+		k.switchCommand("disable", "Have requests with a key refused from now on", false),
+	)
+	return cmd
+}
+
+// run is a RunE that has the flags checked before anything is done.
+func (k *keysRun) run(do func(ctx context.Context, api *apiClient, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if k.output != "text" && k.output != "json" {
+			return wrongOutput(k.output)
+		}
+		api, err := k.api.client(k.std.env)
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), api, args)
+	}
+}
+
+// show writes a reply: the object for programs, the text for people.
+func (k *keysRun) show(object any, text string) error {
+	if k.output == "json" {
+		return json.NewEncoder(k.std.out).Encode(object)
+	}
+	_, err := io.WriteString(k.std.out, text)
+	return err
+}
+
+func (k *keysRun) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the keys", Args: noArguments,
+		RunE: k.run(func(ctx context.Context, api *apiClient, _ []string) error {
+			list, err := api.list(ctx)
+			if err != nil {
+				return err
+			}
+			return k.show(list, keyTable(list))
+		}),
+	}
+}
+
+func (k *keysRun) createCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "create [NAME]", Short: "Create a key and print its secret, this once", Args: argumentsBetween(0, 1),
+	}
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the secret and nothing else")
+	cmd.RunE = k.run(func(ctx context.Context, api *apiClient, args []string) error {
+		if *quiet && k.output == "json" {
+			return usageError{errors.New("-q prints the secret and nothing else: leave out -o json, or -q")}
+		}
+		var body keyBody
+		if len(args) > 0 {
+			body.Name = &args[0]
+		}
+		made, err := api.create(ctx, body)
+		switch {
+		case err != nil:
+			return err
+		case *quiet:
+			return k.show(nil, made.Secret+"\n")
+		}
+		return k.show(made, createdText(made, api.proxy))
+	})
+	return cmd
+}
+
+func (k *keysRun) renameCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rename KEY|NAME NEW-NAME", Short: "Rename a key", Args: argumentsBetween(2, 2), ValidArgsFunction: k.names,
+		RunE: k.run(func(ctx context.Context, api *apiClient, args []string) error {
+			record, err := api.find(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			changed, err := api.update(ctx, record.Key, keyBody{Name: &args[1]}, unchanged(record))
+			if err != nil {
+				return err
+			}
+			return k.show(changed, receiptText("renamed", changed.Record, changed.Receipt))
+		}),
+	}
+}
+
+func (k *keysRun) switchCommand(name, short string, active bool) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " KEY|NAME", Short: short, Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
+		RunE: k.run(func(ctx context.Context, api *apiClient, args []string) error {
+			record, err := api.find(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			changed, err := api.update(ctx, record.Key, keyBody{Active: &active}, nil)
+			if err != nil {
+				return err
+			}
+			return k.show(changed, receiptText(map[bool]string{true: "on", false: "off"}[active], changed.Record, changed.Receipt))
+		}),
+	}
+}
+
+func (k *keysRun) deleteCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete KEY|NAME", Short: "Delete a key for ever", Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
+	}
+	yes := cmd.Flags().Bool("yes", false, "do not ask")
+	cmd.RunE = k.run(func(ctx context.Context, api *apiClient, args []string) error {
+		if !*yes && !isTerminal(k.std.in) {
+			return usageError{errors.New("a deleted key cannot be brought back, and here is no terminal to ask on: add --yes")}
+		}
+		record, err := api.find(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if question := fmt.Sprintf("Delete %s %q? It cannot be brought back.", record.Key, record.Name); !*yes && !k.std.confirm(ctx, question) {
+			return errors.New("nothing was deleted")
+		}
+		gone, err := api.delete(ctx, record.Key, unchanged(record))
+		if err != nil {
+			return err
+		}
+		return k.show(gone, receiptText("deleted", record, gone.Receipt))
+	})
+	return cmd
+}
+
+// confirm asks on the terminal; no answer is no.
+func (s stdio) confirm(ctx context.Context, question string) bool {
+	fmt.Fprintf(s.err, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(s.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		return false
+	case word := <-answer:
+		return word == "y" || word == "yes"
+	}
+}
+
+// names offers the names of keys to a shell that completes the first argument.
+func (k *keysRun) names(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	if api, err := k.api.client(k.std.env); err == nil && len(args) == 0 {
+		list, _ := api.list(ctx)
+		for _, r := range list.Keys {
+			names = append(names, cobra.CompletionWithDesc(r.Name, r.Key))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// keyTable lists keys for people.
+func keyTable(list keyList) string {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "KEY\tNAME\tACCOUNT\tSTATE\tCREATED (UTC)\tLAST USED")
+	for _, r := range list.Keys {
+		state := map[bool]string{true: "active", false: "inactive"}[r.Active]
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
+			r.Key, printable(r.Name), printable(r.Account), state, minute(r.Created), minute(r.LastUsed))
+	}
+	_ = table.Flush() // to a Builder
+	fmt.Fprintf(&text, "keys: %d, limit of an account: %d\n", len(list.Keys), list.Limit)
+	return text.String()
+}
+
+// minute shortens a time of the API.
+func minute(timestamp string) string {
+	t, err := time.Parse(time.RFC3339, timestamp)
+	if err != nil {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
+}
+
+// createdText tells people of a new key; proxy "": its address is not known.
+func createdText(made admin.Created, proxy string) string {
+	if proxy == "" {
+		proxy = "http://ADDRESS-OF-THE-PROXY"
+	}
+	return fmt.Sprintf(`%skey     %s
+secret  %s
+
+Keep the secret where nobody else can read it: it is not shown again. Use it, with the path that you need:
+
+  curl %s/ -H 'Authorization: Bearer %s'
+`, receiptText("created", made.Record, made.Receipt), made.Key, made.Secret, proxy, made.Secret)
+}
+
+// receiptText says what was done to a key, and how far that has reached.
+func receiptText(done string, r admin.Record, receipt admin.Receipt) string {
+	if receipt.Effective == "everywhere" {
+		return fmt.Sprintf("%s everywhere: %s %q\n", done, r.Key, r.Name)
+	}
+	return fmt.Sprintf("%s, but not everywhere yet: %s %q\n%sThe change is made; it need not be repeated.\n",
+		done, r.Key, r.Name, pendingLines(receipt))
+}
