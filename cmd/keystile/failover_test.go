@@ -40,7 +40,7 @@ func newFailovers(t *testing.T, replicas int, within time.Duration) *failovers {
 		t: t, replicas: replicas, within: within, stop: make(chan struct{}),
 		replies: map[string]int{}, answers: map[string]int{}, kinds: map[string]int{},
 	}
-	o := redistest.Options{AppendOnly: "everysec", Lines: []string{"min-replicas-to-write 0", "min-replicas-max-lag 10"}}
+	o := redistest.Options{AppendOnly: "everysec", Lines: []string{"min-replicas-to-write 0", "min-replicas-max-lag 5"}}
 	primary := redistest.Start(t, o)
 	f.servers = []*redistest.Server{primary}
 	o.ReplicaOf = primary
@@ -56,7 +56,9 @@ func newFailovers(t *testing.T, replicas int, within time.Duration) *failovers {
 	for range 2 {
 		f.fleet.add("KEYSTILE_STORE_REDIS_ADDRESSES="+strings.Join(f.sentinels.Addrs(), ","),
 			"KEYSTILE_STORE_REDIS_SENTINEL_PRIMARY="+f.sentinels.Name(),
-			"KEYSTILE_STORE_REDIS_WAIT_REPLICAS="+strconv.Itoa(replicas))
+			"KEYSTILE_STORE_REDIS_WAIT_REPLICAS="+strconv.Itoa(replicas),
+			// With two replicas the fence stands for all its time: 16 s here.
+			"KEYSTILE_STORE_REDIS_MAX_STALENESS=10s", "KEYSTILE_STORE_REDIS_FENCE_LAG=5s")
 	}
 	return f
 }
