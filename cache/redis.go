@@ -64,7 +64,8 @@ type RedisServer struct {
 type RedisEvents struct {
 	// Applied is told how long after its commit a revocation was applied here.
 	Applied func(lag time.Duration)
-	// Polled is told how long a poll took, and whether it failed.
+	// Polled is told how long a poll took, and whether it failed. [ErrSettings] and
+	// [ErrPepperMismatch] do not pass by themselves.
 	Polled func(took time.Duration, err error)
 	// Resynced is told why the whole set was read again.
 	Resynced func(cause ResyncCause)

@@ -22,8 +22,14 @@ const checkInterval = 10 * time.Second
 // replicas once a second.
 const deposedMargin = 2 * time.Second
 
+// ErrSettings is what a failure to follow the store is, besides what it says, when only
+// the operator of the server can mend it.
+var ErrSettings = errors.New("the server has a setting that the promise cannot rest on")
+
 // settingError marks what only the operator of the server can mend.
 type settingError struct{ error }
+
+func (*settingError) Is(target error) bool { return target == ErrSettings }
 
 // begin looks at the server for the first time. An error that is ErrUnavailable may go
 // away by itself; another does not.

@@ -151,7 +151,7 @@ func failureOf(err error) failure {
 	switch {
 	case errors.Is(err, errForeign):
 		return foreignStore
-	case errors.As(err, new(*settingError)), errors.Is(err, ErrPepperMismatch):
+	case errors.Is(err, ErrSettings), errors.Is(err, ErrPepperMismatch):
 		return wrongSetting
 	case isNetwork(err):
 		return noAnswer

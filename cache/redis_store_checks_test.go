@@ -44,7 +44,10 @@ func cannotOpenRedis(t *testing.T, address string, amend func(*RedisOptions), wo
 func TestEvictingServerIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
 		server := startServer(t, "maxmemory 100mb", "maxmemory-policy "+policy)
-		cannotOpenRedis(t, server.Addr(), nil, "evict", policy, "noeviction")
+		err := cannotOpenRedis(t, server.Addr(), nil, "evict", policy, "noeviction")
+		if !errors.Is(err, ErrSettings) {
+			t.Errorf("%v is not known as a matter of settings", err)
+		}
 		if n := look(t, server.Addr()).size(); n != 0 {
 			t.Errorf("%d names were written", n)
 		}

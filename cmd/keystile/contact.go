@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,12 +17,13 @@ type contact struct {
 	loaded     bool      // the records were read once
 	failing    time.Time // since when no poll has succeeded; zero: the last one did
 	rolledBack bool      // the store is not the one remembered
+	last       error     // of the last poll
 }
 
 func (c *contact) polled(err error, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.begun = true
+	c.begun, c.last = true, err
 	switch {
 	case err == nil:
 		c.failing, c.rolledBack = time.Time{}, false
@@ -52,6 +54,10 @@ func (c *contact) explain(err error) error {
 		return err
 	case c.rolledBack:
 		return fmt.Errorf("store_rollback: the server does not hold the store that it held before; the log says what to do")
+	case errors.Is(c.last, cache.ErrPepperMismatch):
+		return fmt.Errorf("store_pepper: %w", cache.ErrPepperMismatch)
+	case errors.Is(c.last, cache.ErrSettings):
+		return fmt.Errorf("store_settings: %w; the log says which", cache.ErrSettings)
 	case !c.failing.IsZero():
 		return fmt.Errorf("store_unreachable: the key store cannot be followed since %s; the log says why", c.failing.UTC().Format(time.RFC3339))
 	case !c.loaded:

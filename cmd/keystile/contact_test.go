@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -32,6 +33,9 @@ func TestReadinessExplainsWhatIsWrongWithTheStore(t *testing.T) {
 			c.polled(broken, at.Add(time.Minute))
 		}, stale, "store_unreachable: the key store cannot be followed since 2026-05-04T10:00:00Z"},
 		"not reached, records still fresh": {func(c *contact) { c.polled(broken, at) }, nil, ""},
+		"another pepper":                   {func(c *contact) { c.polled(fmt.Errorf("%w: hunter2", cache.ErrPepperMismatch), at) }, stale, "store_pepper: the pepper does not match"},
+		"a wrong setting":                  {func(c *contact) { c.polled(fmt.Errorf("%w: hunter2", cache.ErrSettings), at) }, stale, "store_settings: "},
+		"a setting mended":                 {func(c *contact) { c.resynced(); c.polled(cache.ErrSettings, at); c.polled(nil, at) }, stale, "stale"},
 		"another store": {func(c *contact) {
 			c.polled(broken, at)
 			c.wentBack()
