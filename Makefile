@@ -21,8 +21,8 @@ demo: ## run proxy, admin and a sample generator on loopback
 test: testrun ## install what the tests need, then run all: with -race, then those that measure without it
 	tools/install-needs.sh
 	bin/testrun -whole -skips tools/allowed-skips.txt \
-		-- -race -count=1 ./... \
-		-- -count=1 -p 1 -run '^TestMeasured' ./... \
+		-- -race -count=1 -timeout 30m ./... \
+		-- -count=1 -p 1 -timeout 30m -run '^TestMeasured' ./... \
 		-- -C tools -count=1 ./...
 
 torture: ## run the tests that take long, one package after the other, and print their figures (about 20 minutes)
