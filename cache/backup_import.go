@@ -315,9 +315,8 @@ func soonerEnds(digests, have [2]keys.Digest) [2]keys.Digest {
 	for i := range digests {
 		d := &digests[i]
 		for _, h := range have {
-			known := h.Sum == d.Sum && h.Scheme == d.Scheme && h.Pepper == d.Pepper
-			if known && h.Until != 0 && (d.Until == 0 || h.Until < d.Until) {
-				d.Until = h.Until
+			if h.Sum == d.Sum && h.Scheme == d.Scheme && h.Pepper == d.Pepper {
+				d.EndBy(h.Until)
 			}
 		}
 	}

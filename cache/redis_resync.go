@@ -260,9 +260,7 @@ func intersection(kept, known [2]keys.Digest) [2]keys.Digest {
 		for _, k := range known {
 			if k.Sum == d.Sum && k.Scheme == d.Scheme && k.Pepper == d.Pepper {
 				found = d
-				if k.Until != 0 && (d.Until == 0 || k.Until < d.Until) {
-					found.Until = k.Until
-				}
+				found.EndBy(k.Until)
 			}
 		}
 		kept[i] = found

@@ -40,6 +40,13 @@ type Digest struct {
 	Scheme Scheme `json:"scheme"`
 }
 
+// EndBy ends the digest at a time in Unix milliseconds (0: none), unless it ends sooner.
+func (d *Digest) EndBy(until int64) {
+	if until != 0 && (d.Until == 0 || until < d.Until) {
+		d.Until = until
+	}
+}
+
 // ended reports whether the digest is empty or its time is over at now.
 func (d *Digest) ended(now time.Time) bool {
 	return d.Scheme == 0 || d.Until != 0 && now.UnixMilli() >= d.Until

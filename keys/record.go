@@ -43,6 +43,33 @@ type Record struct {
 	LastUsed time.Time `json:"-"`
 }
 
+// Rotate puts next in the place of the present digest, which goes on for the overlap, unless
+// it ends sooner; without one it is dropped, and the digest before it keeps its own end.
+// There is no room for a third: [ErrOverlap] for an overlap while the one before matches.
+func (r *Record) Rotate(next Digest, overlap time.Duration, now time.Time) error {
+	if overlap > 0 {
+		if !r.Digests[1].ended(now) {
+			return ErrOverlap
+		}
+		r.Digests[1] = r.Digests[0]
+		r.Digests[1].EndBy(now.Add(overlap).UnixMilli())
+	}
+	r.Digests[0] = next
+	return nil
+}
+
+// OverlapEnd returns when the digest before the present one ends; zero: it has ended, or
+// has no end.
+func (r *Record) OverlapEnd(now time.Time) time.Time {
+	if previous := r.Digests[1]; previous.Until != 0 && !previous.ended(now) {
+		return time.UnixMilli(previous.Until)
+	}
+	return time.Time{}
+}
+
+// EndOverlap ends the digest before the present one.
+func (r *Record) EndOverlap() { r.Digests[1] = Digest{} }
+
 // Grant returns the part of the record that judging a request needs.
 func (r *Record) Grant() Grant {
 	return Grant{

@@ -14,6 +14,8 @@ var (
 	ErrNameTaken = errors.New("another key of the account has this name")
 	// ErrOperationReused is returned when an operation's key comes with another request.
 	ErrOperationReused = errors.New("the idempotency key was used for another request")
+	// ErrOverlap is returned by Rotate while the secret before the present one works.
+	ErrOverlap = errors.New("the previous secret has not ended yet")
 	// ErrUnavailable is returned, wrapped, when the store cannot be asked or has not
 	// confirmed that it kept the change.
 	ErrUnavailable = errors.New("the key store cannot be reached")
