@@ -93,6 +93,24 @@ func TestStreamsGoOnWhereTheyAreNotToBeCut(t *testing.T) {
 	}
 }
 
+func TestStreamOfARotatedSecretIsBrokenOffWhenItIsEnded(t *testing.T) {
+	t.Parallel()
+	for name, passed := range map[string]time.Duration{"early": 0, "afterwards": 2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := newClock()
+			s := newStage(t, cutting, webSocketOn, func(with *settings) { with.Now = now.read })
+			c := s.webSocket(t)
+			s.proxy.Changed(s.id, s.records.change(s.id, rotate(now.read().Add(time.Hour))), true)
+			now.move(passed)
+			c.echo() // that its time is over does not break it off
+			s.proxy.Changed(s.id, s.records.change(s.id, func(g *keys.Grant) { g.Digests[1] = keys.Digest{} }), true)
+			receive(t, "the upstream's connection ends", s.upstream.ended)
+			c.ended()
+		})
+	}
+}
+
 func TestARateChangeCutsNothing(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, cutting, webSocketOn)

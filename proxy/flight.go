@@ -33,14 +33,11 @@ type flight struct {
 	cancel context.CancelCauseFunc
 }
 
-// start reports whether the request may use the connection it got. A second
+// start reports whether no change ended the flight before it got a connection. A second
 // connection for the same request (net/http retries what it could not write) is
 // for the caller to judge.
-func (f *flight) start() (first, ok bool) {
-	if f.state.CompareAndSwap(flightWaiting, flightStarted) {
-		return true, true
-	}
-	return false, f.state.Load() == flightStarted
+func (f *flight) start() bool {
+	return f.state.CompareAndSwap(flightWaiting, flightStarted) || !f.ended()
 }
 
 // end ends the flight if it has not started, and reports whether it did.

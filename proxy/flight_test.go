@@ -186,23 +186,25 @@ func TestChangeBetweenReadingAndEnteringIsSeen(t *testing.T) {
 	}
 }
 
+// rotate gives the key another secret; the old one ends at a time.
+func rotate(until time.Time) func(*keys.Grant) {
+	return func(g *keys.Grant) {
+		g.Digests[1] = g.Digests[0]
+		g.Digests[1].Until = until.UnixMilli()
+		g.Digests[0] = (*keys.Peppers)(nil).Digest(keys.NewSecret(g.ID))
+	}
+}
+
 func TestChangeThatStillAdmitsEndsNothing(t *testing.T) {
 	t.Parallel()
-	rotate := func(until int64) func(*keys.Grant) {
-		return func(g *keys.Grant) {
-			g.Digests[1] = g.Digests[0]
-			g.Digests[1].Until = until
-			g.Digests[0] = (*keys.Peppers)(nil).Digest(keys.NewSecret(g.ID))
-		}
-	}
 	for name, c := range map[string]struct {
 		change func(*keys.Grant)
 		status int
 	}{
 		"a rename":                   {func(*keys.Grant) {}, 200},
 		"another rate":               {func(g *keys.Grant) { g.Rate = keys.Rate{PerSecond: 1, Burst: 1} }, 200},
-		"a rotation with overlap":    {rotate(time.Now().Add(time.Hour).UnixMilli()), 200},
-		"a rotation without overlap": {rotate(time.Now().Add(-time.Hour).UnixMilli()), 401},
+		"a rotation with overlap":    {rotate(time.Now().Add(time.Hour)), 200},
+		"a rotation without overlap": {rotate(time.Now().Add(-time.Hour)), 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -220,6 +222,34 @@ func TestChangeThatStillAdmitsEndsNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRequestThatWaitedUntilItsSecretEndedDoesNotStart(t *testing.T) {
+	t.Parallel()
+	open, now := make(chan struct{}), newClock()
+	s := newStage(t, scripted(gated(open)), func(with *settings) { with.transport.MaxConnections, with.Now = 1, now.read })
+	_, otherSecret := s.records.add()
+	for n, before := range []time.Duration{time.Millisecond, 0} {
+		s.dial(t).send(s.stranger("GET /slow HTTP/1.1", "X-Api-Key: "+otherSecret.Reveal()))
+		s.slow(n + 1)
+		end := now.read().Add(time.Hour)
+		_, secret := s.records.add()
+		held := s.dial(t).send(s.stranger("GET /held HTTP/1.1", "X-Api-Key: "+secret.Reveal()))
+		s.waiting(2)
+		s.proxy.Changed(secret.ID(), s.records.change(secret.ID(), rotate(end)), true)
+		now.move(time.Hour - before)
+		open <- struct{}{}
+		if res, body := held.answer("GET"); before == 0 {
+			checkRefusal(t, body, "bad_credentials", "")
+		} else if res.StatusCode != 200 {
+			t.Errorf("%v before the end: status %d: %s", before, res.StatusCode, body)
+		}
+		s.waiting(0)
+	}
+	if n := strings.Count(s.upstream.bytes(), " /held "); n != 1 {
+		t.Errorf("%d requests arrived", n)
+	}
+	s.blameless(t)
 }
 
 func TestChangeDoesNotEndARequestThatHasStarted(t *testing.T) {

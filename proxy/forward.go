@@ -66,9 +66,9 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // gotConn starts the flight, or closes the connection before anything is written to
-// it when a change came first. The request may have waited long for its connection,
-// so freshness is read again; and when net/http asks for a second connection, because
-// it could write nothing to the first, so is the record.
+// it when a change came first. The request may have waited long for its connection, so
+// that its secret has ended by now, or this may be the second one, because net/http
+// could write nothing to the first: freshness and record are read again.
 func (p *Proxy) gotConn(x *exchange, info httptrace.GotConnInfo) {
 	p.metrics.attempts.Inc()
 	if x.barred = p.barConn(x); x.barred != Allowed {
@@ -82,12 +82,9 @@ func (p *Proxy) barConn(x *exchange) Verdict {
 	if p.options.Records.Fresh() != nil {
 		return StoreUnreachable
 	}
-	first, ok := x.flight.start()
-	if ok && !first {
-		grant, _ := p.options.Records.Get(x.key)
-		ok = grant.Admits(x.flight.proved, p.options.Now())
-	}
-	if !ok {
+	started := x.flight.start() // first: what is changed from here on does not end it
+	grant, _ := p.options.Records.Get(x.key)
+	if !started || !grant.Admits(x.flight.proved, p.options.Now()) {
 		return p.revokedVerdict(x)
 	}
 	return Allowed
