@@ -1,6 +1,6 @@
 // Package admin is the management side of Keystile on its own listener: the API
-// under /api/v1 that creates, lists, reads, renames, switches and deletes keys, lists
-// the processes that share the store and exports it, its description at
+// under /api/v1 that creates, lists, reads, renames, switches, rotates and deletes
+// keys, lists the processes that share the store and exports it, its description at
 // /api/v1/openapi.json, and /healthz, /readyz and /metrics.
 //
 // A request passes, in this order: a request id, the check of the Host header

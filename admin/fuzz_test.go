@@ -12,20 +12,22 @@ import (
 	"keystile/keys"
 )
 
-// FuzzAdminJSON sends any body to the two calls that take one. The reply is never the
+// FuzzAdminJSON sends any body to the three calls that take one. The reply is never the
 // server's fault, a refusal is always a problem document, and what is accepted is one
 // object without repeated or unknown names, by the judgement of another decoder.
 func FuzzAdminJSON(f *testing.F) {
 	for _, row := range hostileBodies {
 		f.Add([]byte(row.body))
 	}
-	for _, body := range []string{"", "{}", `{"name":"a","account":"default","rate":{"per_second":1.5,"burst":2}}`, `{"active":false,"rate":null}`} {
+	for _, body := range []string{"", "{}", `{"name":"a","account":"default","rate":{"per_second":1.5,"burst":2}}`, `{"active":false,"rate":null}`, `{"previous_secret":null}`, `{"overlap":"1h0.5s"}`} {
 		f.Add([]byte(body))
 	}
 	b := newBench(f, func(o *Options) { o.Log = nil })
 	id := keys.NewID()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for method, path := range map[string]string{"POST": "/api/v1/keys", "PATCH": "/api/v1/keys/" + id.String()} {
+		one := "/api/v1/keys/" + id.String()
+		for _, call := range [][2]string{{"POST", "/api/v1/keys"}, {"PATCH", one}, {"POST", one + "/rotate"}} {
+			method, path := call[0], call[1]
 			b.store.records = map[keys.ID]keys.Record{id: {ID: id, Account: keys.DefaultAccount, Name: "kept", Active: true, Version: 1}}
 			got := b.direct(t, method, path, body)
 			if got.status >= 500 {
@@ -66,7 +68,7 @@ func accepted(t *testing.T, body []byte) {
 		t.Fatalf("accepted %q, which repeats a name", body)
 	}
 	for name := range members {
-		if !strings.Contains(" name account active rate ", " "+name+" ") {
+		if !strings.Contains(" name account active rate previous_secret overlap ", " "+name+" ") {
 			t.Fatalf("accepted %q, which has the unknown name %q", body, name)
 		}
 	}

@@ -61,7 +61,7 @@ func (a *Admin) listKeys(ctx context.Context, in *listInput) (*listOutput, error
 	out.Body.Limit = a.limit
 	out.Body.Keys = make([]Record, 0, len(records))
 	for i := range records {
-		out.Body.Keys = append(out.Body.Keys, recordOf(&records[i]))
+		out.Body.Keys = append(out.Body.Keys, a.recordOf(&records[i]))
 	}
 	return out, nil
 }
@@ -129,7 +129,7 @@ func (a *Admin) createKey(ctx context.Context, in *createInput) (*createOutput, 
 		Status:   http.StatusCreated,
 		Location: apiBase + "/keys/" + made.Record.ID.String(),
 		ETag:     entityTag(made.Record.Version),
-		Body:     Created{Record: recordOf(&made.Record), Receipt: ReceiptOf(made.Receipt), Replayed: made.Replayed},
+		Body:     Created{Record: a.recordOf(&made.Record), Receipt: ReceiptOf(made.Receipt), Replayed: made.Replayed},
 	}
 	if made.Replayed {
 		out.Status = http.StatusOK
@@ -198,7 +198,7 @@ func (a *Admin) getKey(ctx context.Context, in *getInput) (*getOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &getOutput{Status: http.StatusOK, ETag: entityTag(record.Version), Body: recordOf(&record)}
+	out := &getOutput{Status: http.StatusOK, ETag: entityTag(record.Version), Body: a.recordOf(&record)}
 	if in.tags.has(record.Version) {
 		out.Status = http.StatusNotModified
 	}
@@ -222,11 +222,13 @@ type patchBody struct {
 	Name   member[string] `json:"name,omitempty" doc:"The new name, as for a new key."`
 	Active member[bool]   `json:"active,omitempty" doc:"false: requests are refused from the reply on; true: admitted again."`
 	Rate   rateMember     `json:"rate,omitempty" doc:"The limit of this key alone; null: the default of the configuration."`
+
+	PreviousSecret nullMember `json:"previous_secret,omitempty" doc:"null: the secret before the present one ends now, and not only at previous_valid_until."`
 }
 
 // Resolve refuses what the schema lets pass.
 func (b *patchBody) Resolve(huma.Context) []error {
-	return slices.Concat(b.Name.refuseNull("name"), b.Active.refuseNull("active"), b.Rate.refuse())
+	return slices.Concat(b.Name.refuseNull("name"), b.Active.refuseNull("active"), b.Rate.refuse(), b.PreviousSecret.refuseValue("previous_secret"))
 }
 
 // apply makes the changes that were sent.
@@ -239,6 +241,9 @@ func (b *patchBody) apply(r *keys.Record, name string) {
 	}
 	if b.Rate.sent {
 		r.Rate = b.Rate.rate()
+	}
+	if b.PreviousSecret.sent {
+		r.EndOverlap()
 	}
 }
 
@@ -274,7 +279,7 @@ func (a *Admin) patchKey(ctx context.Context, in *patchInput) (*patchOutput, err
 	if err != nil {
 		return nil, err
 	}
-	return &patchOutput{entityTag(record.Version), Updated{recordOf(&record), ReceiptOf(receipt)}}, nil
+	return &patchOutput{entityTag(record.Version), Updated{a.recordOf(&record), ReceiptOf(receipt)}}, nil
 }
 
 type deleteInput struct {

@@ -72,8 +72,9 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			"patch":  "200 400 401 403 404 409 412 413 415 421 422 500 503",
 			"delete": "200 400 401 403 404 412 421 500 503",
 		},
-		"/proxies":      {"get": "200 400 401 421 500"},
-		"/openapi.json": {"get": "200 400 401 421 500"},
+		"/keys/{key}/rotate": {"post": "200 400 401 403 404 409 412 413 415 421 422 500 503"},
+		"/proxies":           {"get": "200 400 401 421 500"},
+		"/openapi.json":      {"get": "200 400 401 421 500"},
 	} {
 		if len(d.Paths[path]) != len(calls) {
 			t.Errorf("%s has %v", path, d.Paths[path])
@@ -103,7 +104,7 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			}
 		}
 	}
-	if len(d.Paths) != 4 {
+	if len(d.Paths) != 5 {
 		t.Errorf("there are other paths: %v", d.Paths)
 	}
 }

@@ -19,8 +19,8 @@ import (
 
 const (
 	apiBase        = "/api/v1"
-	apiDescription = `Creates, lists, reads, renames, switches and deletes the keys of a Keystile proxy, lists the processes
-that share the store, and exports it.
+	apiDescription = `Creates, lists, reads, renames, switches, rotates and deletes the keys of a Keystile proxy, lists the
+processes that share the store, and exports it.
 
 Every call needs the administrator token. Errors are problem documents (RFC 9457) with a code. Bodies are strict
 JSON of at most 64 KiB: no unknown or repeated names, and names in their exact case.`
@@ -50,6 +50,7 @@ func (a *Admin) operations(r chi.Router, version string) {
 	register(a, api, http.MethodGet, "/keys/{key}", getOperation, a.getKey)
 	register(a, api, http.MethodPatch, "/keys/{key}", patchOperation, a.patchKey)
 	register(a, api, http.MethodDelete, "/keys/{key}", deleteOperation, a.deleteKey)
+	register(a, api, http.MethodPost, "/keys/{key}/rotate", rotateOperation, a.rotateKey)
 	register(a, api, http.MethodGet, "/proxies", proxiesOperation, a.listProxies)
 	if a.exporter != nil {
 		register(a, api, http.MethodGet, "/store/export", exportOperation, a.exportStore)
@@ -99,12 +100,17 @@ var (
 		[]kind{keyNotFound, storeDown},
 	}
 	patchOperation = description{
-		"update-key", "Change a key", "Renames a key, switches it on or off, sets its rate. What is absent stays; {} changes nothing. The reply tells how far the change has reached.",
+		"update-key", "Change a key", "Renames a key, switches it on or off, sets its rate, ends its previous secret. What is absent stays; {} changes nothing. The reply tells how far the change has reached.",
 		[]kind{keyNotFound, nameTaken, versionMismatch, bodyTooLarge, wrongMediaType, invalidBody, invalidName, storeDown},
 	}
 	deleteOperation = description{
 		"delete-key", "Delete a key", "Deletes a key for ever; its id is never used again. The reply tells how far the deletion has reached.",
 		[]kind{keyNotFound, versionMismatch, storeDown},
+	}
+	rotateOperation = description{
+		"rotate-key", "Rotate the secret",
+		"Makes a new secret of the same key. It is in this reply and nowhere else; the old one goes on for the overlap. No body is the same as {}. A key has two secrets at most: while the previous one works, another overlap is refused with overlap_running, so that a call whose reply was lost can be repeated and ends nothing. A rotation without an overlap then replaces the present secret at once, such as one that never arrived, and leaves the previous one its end.",
+		[]kind{keyNotFound, overlapRunning, versionMismatch, bodyTooLarge, wrongMediaType, invalidBody, storeDown},
 	}
 	proxiesOperation = description{
 		"list-proxies", "List proxies", "The processes that share the store, as this one knows them: alive, by what version each judges requests. It may be a second behind; one that stopped stays until it refuses requests by itself.",

@@ -37,6 +37,7 @@ var (
 	wrongMethod     = kind{"method_not_allowed", 405, "the method is not allowed here: see Allow"}
 	keyLimitReached = kind{"key_limit_reached", 409, "the account has all the keys it may have: delete one first"}
 	nameTaken       = kind{"name_taken", 409, "another key of the account has this name"}
+	overlapRunning  = kind{"overlap_running", 409, "the previous secret still works: wait until previous_valid_until, end it by {\"previous_secret\": null}, or rotate without an overlap, which ends the present one at once"}
 	versionMismatch = kind{"version_mismatch", 412, "the key has changed since: read it again"}
 	bodyTooLarge    = kind{"body_too_large", 413, "the body may have at most 64 KiB"}
 	wrongMediaType  = kind{"unsupported_media_type", 415, "the body must be sent as Content-Type: application/json, in UTF-8 and not compressed"}
@@ -45,7 +46,7 @@ var (
 	invalidName     = kind{"invalid_name", 422, "the name is not acceptable"}
 	operationReused = kind{"idempotency_key_reused", 422, "this Idempotency-Key was used for another request within the last 24 hours"}
 	internalError   = kind{"internal_error", 500, "something went wrong inside: the log has more under the request id"}
-	storeDown       = kind{"store_unreachable", 503, "the key store cannot be reached, or did not confirm the change: read the key before trying again, or repeat with the same Idempotency-Key"}
+	storeDown       = kind{"store_unreachable", 503, "the key store cannot be reached, or did not confirm the change: read the key before trying again, or repeat a creation with the same Idempotency-Key"}
 )
 
 // storeErrors maps what a store says to what the client reads.
@@ -56,6 +57,7 @@ var storeErrors = []struct {
 	{keys.ErrNotFound, keyNotFound},
 	{keys.ErrNameTaken, nameTaken},
 	{keys.ErrOperationReused, operationReused},
+	{keys.ErrOverlap, overlapRunning},
 	{keys.ErrUnavailable, storeDown},
 	{context.Canceled, storeDown}, // the client has gone
 	{context.DeadlineExceeded, storeDown},

@@ -26,6 +26,8 @@ type Record struct {
 	LastUsed string `json:"last_used,omitempty" format:"date-time" doc:"When a request was last admitted; absent: never. It changes neither version nor ETag."`
 	Version  uint64 `json:"version" doc:"Rises with every change. In quotes it is the ETag."`
 	Rate     *Rate  `json:"rate,omitempty" doc:"The limit of this key alone; absent: the default of the configuration."`
+
+	PreviousValidUntil string `json:"previous_valid_until,omitempty" format:"date-time" doc:"Until when the secret before the present one works; absent: it does not. That it has ended changes neither version nor ETag."`
 }
 
 // Rate is a limit on the requests of a key: a bucket that holds Burst requests and gains
@@ -35,7 +37,7 @@ type Rate struct {
 	Burst     int     `json:"burst" minimum:"1" maximum:"2147483647"`
 }
 
-func recordOf(r *keys.Record) Record {
+func (a *Admin) recordOf(r *keys.Record) Record {
 	shown := Record{
 		Key: r.ID.String(), Account: r.Account, Name: r.Name, Active: r.Active,
 		Created: timestamp(r.Created), Updated: timestamp(r.Updated), Version: r.Version,
@@ -45,6 +47,9 @@ func recordOf(r *keys.Record) Record {
 	}
 	if r.Rate != (keys.Rate{}) {
 		shown.Rate = &Rate{r.Rate.PerSecond, r.Rate.Burst}
+	}
+	if end := r.OverlapEnd(a.now()); !end.IsZero() {
+		shown.PreviousValidUntil = timestamp(end)
 	}
 	return shown
 }
@@ -137,4 +142,18 @@ func (m *rateMember) refuse() []error {
 // rate returns the rate to keep; null is the zero Rate.
 func (m *rateMember) rate() keys.Rate {
 	return keys.Rate{PerSecond: m.value.PerSecond, Burst: m.value.Burst}
+}
+
+// nullMember is a member of which only null has a meaning.
+type nullMember struct{ member[any] }
+
+// Schema returns the schema of null.
+func (nullMember) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: "null"} }
+
+// refuseValue returns a fault when the member was anything else.
+func (m *nullMember) refuseValue(name string) []error {
+	if m.sent && !m.null {
+		return []error{&huma.ErrorDetail{Location: "body." + name, Message: "only null is allowed"}}
+	}
+	return nil
 }

@@ -20,7 +20,7 @@ const (
 
 var (
 	errSuperseded = errors.New("the key was changed before the request reached the upstream")
-	errRevoked    = errors.New("the key was switched off or deleted while its request was being answered")
+	errRevoked    = errors.New("the key or its secret was ended while its request was being answered")
 	errDraining   = errors.New("the proxy is shutting down")
 )
 

@@ -61,7 +61,7 @@ type Options struct {
 	DefaultRate    keys.Rate      // for keys without a rate of their own; zero: none
 	PreserveHost   bool           // forward the client's Host instead of the upstream's
 	WebSocket      bool           // let WebSocket upgrades through
-	CutStreams     bool           // break off answers to a key that is switched off or deleted meanwhile
+	CutStreams     bool           // break off answers to a key, or by a secret, that is ended meanwhile
 
 	MaxBody       int64         // bytes of a request body; 0: 64 MiB
 	BodyProgress  time.Duration // a request body may rest for this long; 0: 30 s

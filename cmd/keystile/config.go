@@ -31,7 +31,7 @@ type proxyConfig struct {
 	WebSocket      bool           `yaml:"websocket" doc:"Let clients upgrade a connection to WebSocket. No other upgrade is ever forwarded."`
 	MaxBody        size           `yaml:"max_body" min:"0" doc:"Largest request body in bytes, or with a unit: 65536, 512KiB, 64MiB, 2GiB. A larger one gets 413. 0: no limit."`
 	MaxConnections int            `yaml:"max_connections" min:"0" doc:"Client connections that may be open at once; one more gets 503, or with TLS is closed. 0: half of what the limit on open files leaves, (limit - 200) / 2."`
-	CutStreams     bool           `yaml:"cut_streams" doc:"Cut the open streams of a key that was switched off or deleted, within one second; the client sees a broken transfer. false: they may end by themselves."`
+	CutStreams     bool           `yaml:"cut_streams" doc:"Cut the open streams of a key that was switched off or deleted, or of a secret that was ended, within one second; the client sees a broken transfer. false: they may end by themselves."`
 	AccessLog      bool           `yaml:"access_log" doc:"Write one line for each request: key, verdict, status, bytes, times, request id."`
 	DrainTimeout   time.Duration  `yaml:"drain_timeout" min:"0s" doc:"How long open requests may go on after SIGTERM before they are cut. 0s: cut at once."`
 	Timeouts       clientTimeouts `yaml:"timeouts" doc:"How long a client may keep Keystile waiting. There is no limit on a whole request: a stream may last for hours."`
