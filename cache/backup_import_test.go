@@ -267,6 +267,21 @@ func TestImportMovesNoEndOfASecretBack(t *testing.T) {
 	})
 }
 
+func TestImportBringsNoOldSecretBackThatWasEndedEarly(t *testing.T) {
+	onEveryStore(t, func(t *testing.T, s backedUp) {
+		id := mustMake(t, s, "default", "rotated", nil).ID
+		mustUpdate(t, s, id, func(r *keys.Record) {
+			_ = r.Rotate((*keys.Peppers)(nil).Digest(keys.NewSecret(id)), time.Hour, time.Now())
+		})
+		file := export(t, s)
+		want := mustUpdate(t, s, id, (*keys.Record).EndOverlap)
+		mustImport(t, s, file, ImportOptions{})
+		if after, err := s.Get(t.Context(), id); err != nil || after.Digests != want.Digests {
+			t.Errorf("got %+v, %v, want %+v", after.Digests, err, want.Digests)
+		}
+	})
+}
+
 func TestImportKeepsNamesUniqueAndAccountsWithinTheirLimit(t *testing.T) {
 	for _, kind := range kindsOfStore() {
 		t.Run(kind.name, func(t *testing.T) {

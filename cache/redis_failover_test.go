@@ -118,6 +118,8 @@ func (f *failover) count(what func(*told) int) (n int) {
 	return n
 }
 
+func asItIs(*keys.Record) error { return nil }
+
 func ends(until time.Time) func(*keys.Record) error {
 	return func(r *keys.Record) error {
 		r.Digests[1] = r.Digests[0]
@@ -129,16 +131,26 @@ func ends(until time.Time) func(*keys.Record) error {
 
 func TestRevocationThatTheStoreLostIsAssertedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
+		was     func(*keys.Record) error
 		revoke  func(m *member, id keys.ID)
 		revoked func(g *keys.Grant, present bool) bool
 	}{
-		"deleted":      {func(m *member, id keys.ID) { m.mustDelete(id) }, func(_ *keys.Grant, present bool) bool { return !present }},
-		"switched off": {func(m *member, id keys.ID) { m.mustUpdate(id, switchOff) }, func(g *keys.Grant, _ bool) bool { return !g.Active }},
+		"deleted":      {asItIs, func(m *member, id keys.ID) { m.mustDelete(id) }, func(_ *keys.Grant, present bool) bool { return !present }},
+		"switched off": {asItIs, func(m *member, id keys.ID) { m.mustUpdate(id, switchOff) }, func(g *keys.Grant, _ bool) bool { return !g.Active }},
 		"its digest taken away": {
+			asItIs,
 			func(m *member, id keys.ID) { m.mustUpdate(id, withdraw) },
 			func(g *keys.Grant, _ bool) bool { return g.Digests == [2]keys.Digest{} },
 		},
+		"its old secret ended early": {
+			ends(time.UnixMilli(1_900_000_000_000)),
+			func(m *member, id keys.ID) {
+				m.mustUpdate(id, func(r *keys.Record) error { r.EndOverlap(); return nil })
+			},
+			func(g *keys.Grant, _ bool) bool { return g.Digests[0].Scheme != 0 && g.Digests[1] == keys.Digest{} },
+		},
 		"its digest given an end": {
+			asItIs,
 			func(m *member, id keys.ID) { m.mustUpdate(id, ends(time.UnixMilli(1_900_000_000_000))) },
 			func(g *keys.Grant, _ bool) bool { return g.Digests[0].Until == 1_900_000_000_000 },
 		},
@@ -146,7 +158,10 @@ func TestRevocationThatTheStoreLostIsAssertedAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kinds(t, func(t *testing.T, start func() string) {
 				var key, other keys.Record
-				f := before(t, start, func(m *member) { key, other = m.mustCreate("a"), m.mustCreate("a") })
+				f := before(t, start, func(m *member) {
+					key, other = m.mustCreate("a"), m.mustCreate("a")
+					m.mustUpdate(key.ID, c.was)
+				})
 				f.happen(func(m *member) { c.revoke(m, key.ID) })
 				highest := f.members[0].mirror.Version()
 				f.takeOver()

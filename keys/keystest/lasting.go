@@ -11,6 +11,7 @@ import (
 func lastingClauses() []clause {
 	return []clause{
 		{"reopening keeps records, versions, operations and last uses", reopenKeeps},
+		{"reopening keeps both secrets of a rotation and the end of the old one", reopenKeepsRotation},
 		{"a context that is done changes nothing", canceledContext},
 		{"a closed store returns errors", closedStore},
 	}
@@ -39,6 +40,20 @@ func reopenKeeps(t *testing.T, h Harness) {
 	refused(t, "Create", err, keys.ErrNameTaken)
 	if next := f.create("a", ""); next.Version <= last {
 		t.Errorf("after version %d and a reopening comes %d", last, next.Version)
+	}
+}
+
+func reopenKeepsRotation(t *testing.T, h Harness) {
+	f := open(t, h)
+	id := f.create("a", "x").ID
+	for _, change := range []func(*keys.Record){
+		func(r *keys.Record) { _ = r.Rotate(draft("", "").Digest, time.Hour, f.clock.Now()) },
+		(*keys.Record).EndOverlap,
+	} {
+		want := f.update(id, change)
+		f.reopen()
+		same(t, "record", f.get(id), want)
+		same(t, "what a watcher is told", watch(t.Context(), t, f).set(), grants([]keys.Record{want}))
 	}
 }
 

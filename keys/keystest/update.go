@@ -20,6 +20,7 @@ func updateClauses() []clause {
 		{"an error of change is returned as it is and nothing is kept", updateError},
 		{"a panic of change keeps nothing and holds nothing up", updatePanic},
 		{"updates at once lose nothing", updatesAtOnce},
+		{"of 20 rotations with an overlap at once one is done", rotationsAtOnce},
 		{"every change gets a version of its own, higher than those before", versionsRise},
 		{"what was returned or passed out is a copy", copies},
 	}
@@ -152,6 +153,30 @@ func updatesAtOnce(t *testing.T, h Harness) {
 	if got := f.get(id).Rate.Burst; got != 80 {
 		t.Errorf("after 80 increments the value is %d", got)
 	}
+}
+
+func rotationsAtOnce(t *testing.T, h Harness) {
+	f := open(t, h)
+	before := f.create("a", "x")
+	var kept [20]*keys.Digest
+	together(len(kept), func(i int) {
+		next := draft("", "").Digest
+		_, _, err := f.Update(t.Context(), before.ID, func(r *keys.Record) error {
+			return r.Rotate(next, time.Hour, f.clock.Now())
+		})
+		if err == nil {
+			kept[i] = &next
+		} else {
+			refused(t, "Update", err, keys.ErrOverlap)
+		}
+	})
+	done := slices.DeleteFunc(kept[:], func(d *keys.Digest) bool { return d == nil })
+	if len(done) != 1 {
+		t.Fatalf("%d rotations were done", len(done))
+	}
+	want := [2]keys.Digest{*done[0], before.Digests[0]}
+	want[1].EndBy(f.clock.Now().Add(time.Hour).UnixMilli())
+	same(t, "digests", f.get(before.ID).Digests, want)
 }
 
 func versionsRise(t *testing.T, h Harness) {
