@@ -62,7 +62,8 @@ type RedisServer struct {
 // RedisEvents are called, if not nil, when something happens that is worth counting.
 // They must not block.
 type RedisEvents struct {
-	// Applied is told how long after its commit a revocation was applied here.
+	// Applied is told how long after its commit a revocation was applied here: of a key, or
+	// of one of its secrets.
 	Applied func(lag time.Duration)
 	// Polled is told how long a poll took, and whether it failed. [ErrSettings] and
 	// [ErrPepperMismatch] do not pass by themselves.

@@ -343,13 +343,14 @@ func (f *follower) apply(e *logEntry, serverNow int64) error {
 	r := f.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before, _ := r.o.Mirror.Get(change.ID)
 	r.o.Mirror.Apply(change)
 	if change.ID == (keys.ID{}) {
 		return nil
 	}
 	r.set.put(e.id, e.text)
 	r.tell(change)
-	if r.o.Events.Applied != nil && !change.Grant.Active {
+	if r.o.Events.Applied != nil && narrower(&change.Grant, before) {
 		r.o.Events.Applied(time.Duration(max(0, serverNow-e.at)) * time.Millisecond)
 	}
 	return nil

@@ -411,6 +411,14 @@ func (a *adminClient) patch(t testing.TB, key, body string) admin.Updated {
 	return changed
 }
 
+// rotate gives a key another secret; the old one goes on for the overlap.
+func (a *adminClient) rotate(t testing.TB, key, overlap string) admin.Rotated {
+	t.Helper()
+	var rotated admin.Rotated
+	a.expect(t, http.StatusOK, a.call(t, "POST", keyPath(key)+"/rotate", `{"overlap":"`+overlap+`"}`), &rotated)
+	return rotated
+}
+
 func (a *adminClient) delete(t testing.TB, key string) admin.Deleted {
 	t.Helper()
 	var gone admin.Deleted

@@ -402,15 +402,18 @@ func TestMetricsOfASharedStoreAreCleanAndFollowIt(t *testing.T) {
 	east, west := startPair(t, safeRedis(t).Addr())
 	api := east.client(t)
 	made := api.create(t, "")
+	api.rotate(t, made.Key, "1h")
+	api.patch(t, made.Key, `{"previous_secret":null}`)
 	api.patch(t, made.Key, `{"active":false}`)
+	api.patch(t, made.Key, `{"name":"renamed"}`) // ends nothing
 	api.delete(t, made.Key)
 	var text string
 	wanted := []string{
-		"keystile_revocation_lag_seconds_count 2\n", `keystile_revocation_lag_seconds_bucket{le="60"} 2` + "\n",
+		"keystile_revocation_lag_seconds_count 4\n", `keystile_revocation_lag_seconds_bucket{le="60"} 4` + "\n",
 		"keystile_store_poll_seconds_count ", "keystile_store_polls_failed_total ",
 		`keystile_store_resyncs_total{cause="start"} 1` + "\n", `keystile_store_resyncs_total{cause="digest"} 0` + "\n",
 		"keystile_store_reasserted_total 0\n", "keystile_store_lost_keys_total 0\n", "keystile_store_rollbacks_total 0\n",
-		"keystile_proxies_alive 2\n", "keystile_proxies_applied_version_lowest 3\n", "keystile_applied_version 3\n",
+		"keystile_proxies_alive 2\n", "keystile_proxies_applied_version_lowest 6\n", "keystile_applied_version 6\n",
 	}
 	for _, api := range []*adminClient{api, west.client(t)} {
 		eventually(t, "the metrics follow the store", func() bool {
