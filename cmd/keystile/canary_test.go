@@ -153,6 +153,7 @@ func TestSecretsAppearNowhereButInTheReplyThatMakesThem(t *testing.T) {
 	secret = made.Secret
 	c.hide("the client's secret", proofOf(secret))
 	c.look("the head of the reply that makes it", fmt.Sprint(reply.header))
+	c.hide("the secret after it", proofOf(api.rotate(t, made.Key, "1h").Secret))
 
 	for _, carrier := range []string{bearer(secret), "x-api-key: " + secret, "X-Key: " + made.Key + "\r\nX-Secret: " + secret} {
 		c.provokeProxy(p, secret, carrier)
