@@ -95,18 +95,26 @@ func TestStreamsGoOnWhereTheyAreNotToBeCut(t *testing.T) {
 
 func TestStreamOfARotatedSecretIsBrokenOffWhenItIsEnded(t *testing.T) {
 	t.Parallel()
-	for name, passed := range map[string]time.Duration{"early": 0, "afterwards": 2 * time.Hour} {
+	end := func(g *keys.Grant) { g.Digests[1] = keys.Digest{} }
+	for name, c := range map[string]struct {
+		passed time.Duration // since a rotation with an overlap of an hour
+		change func(*keys.Grant)
+	}{
+		"early":                     {0, end},
+		"afterwards":                {2 * time.Hour, end},
+		"afterwards, by any change": {2 * time.Hour, func(*keys.Grant) {}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			now := newClock()
 			s := newStage(t, cutting, webSocketOn, func(with *settings) { with.Now = now.read })
-			c := s.webSocket(t)
+			client := s.webSocket(t)
 			s.proxy.Changed(s.id, s.records.change(s.id, rotate(now.read().Add(time.Hour))), true)
-			now.move(passed)
-			c.echo() // that its time is over does not break it off
-			s.proxy.Changed(s.id, s.records.change(s.id, func(g *keys.Grant) { g.Digests[1] = keys.Digest{} }), true)
+			now.move(c.passed)
+			client.echo() // that its time is over does not break it off
+			s.proxy.Changed(s.id, s.records.change(s.id, c.change), true)
 			receive(t, "the upstream's connection ends", s.upstream.ended)
-			c.ended()
+			client.ended()
 		})
 	}
 }
