@@ -10,7 +10,8 @@ import (
 	"keystile/keys"
 )
 
-const maxOverlap = 30 * 24 * time.Hour
+// MaxOverlap is how long the replaced secret may go on at most.
+const MaxOverlap = 30 * 24 * time.Hour
 
 type rotateInput struct {
 	Key     string `path:"key" doc:"The key: kst_ and 22 characters." example:"kst_4hJ2mXw9QbT6cVn0ZrLkPd"`
@@ -35,7 +36,7 @@ func (in *rotateInput) Resolve(ctx huma.Context) []error {
 	if in.Body != nil && in.Body.Overlap.sent {
 		var err error
 		in.overlap, err = time.ParseDuration(in.Body.Overlap.value)
-		if err != nil || in.overlap < 0 || in.overlap > maxOverlap {
+		if err != nil || in.overlap < 0 || in.overlap > MaxOverlap {
 			return []error{&huma.ErrorDetail{Location: "body.overlap", Message: "needs a duration from 0 to 720h, such as 24h"}}
 		}
 	}

@@ -25,7 +25,11 @@ type apiCall struct {
 	header       http.Header
 	body         any  // nil: none
 	limit        size // of the reply; 0: maxReply
+
+	unsure string // what to do when nobody knows whether the change was made; "": lookInList
 }
+
+const lookInList = `"keystile keys list" shows whether the change was made`
 
 // call reads the reply into a value. fits says whether that is what was asked for.
 func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func() bool) error {
@@ -47,7 +51,7 @@ func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func(
 	case len(body) > int(limit):
 		return c.stranger("more than " + limit.String())
 	case kind == "application/problem+json":
-		return c.refused(body)
+		return c.refused(call, body)
 	case response.StatusCode/100 != 2 || kind != "application/json":
 		return c.stranger(fmt.Sprintf("status %d, %s", response.StatusCode, cmp.Or(kind, "no media type")))
 	case json.Unmarshal(body, into) != nil || !fits():
@@ -90,7 +94,7 @@ func (c *apiClient) unanswered(call apiCall, err error) error {
 	if call.method == http.MethodGet {
 		return err
 	}
-	return lostReply{fmt.Errorf(`%w: "keystile keys list" shows whether the change was made`, err)}
+	return lostReply{fmt.Errorf("%w: %s", err, cmp.Or(call.unsure, lookInList))}
 }
 
 // stranger is the error of a reply that Keystile would not give.
@@ -100,7 +104,7 @@ func (c *apiClient) stranger(reply string) error {
 }
 
 // refused explains a problem document (RFC 9457).
-func (c *apiClient) refused(document []byte) error {
+func (c *apiClient) refused(call apiCall, document []byte) error {
 	var p struct {
 		Code, Detail string
 		Limit        int
@@ -118,10 +122,12 @@ func (c *apiClient) refused(document []byte) error {
 		return errors.New(`there is no such key: "keystile keys list" shows the keys there are`)
 	case "name_taken":
 		return errors.New(`another key has this name: choose another; "keystile keys list" shows those that are taken`)
+	case "overlap_running":
+		return errors.New(`nothing was done, for an earlier secret still works, and a key has two at most: wait until the time that "keystile keys list" shows, or end it with "keystile keys end-previous"; if the present secret is lost or has leaked, rotate without --overlap, which ends it at once`)
 	case "version_mismatch":
 		return errors.New(`nothing was done, for somebody has just changed the key: look at it with "keystile keys list" and try again`)
 	case "store_unreachable":
-		return errors.New(`the key store cannot be reached, or did not confirm the change: try again later; "keystile keys list" then shows whether it was made`)
+		return fmt.Errorf("the key store cannot be reached, or did not confirm the change: try again later; %s", cmp.Or(call.unsure, lookInList))
 	}
 	return fmt.Errorf("%s (%s, request id %s)", c.harmless(p.Detail), c.harmless(p.Code), c.harmless(p.RequestID))
 }

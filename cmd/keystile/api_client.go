@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -103,8 +104,9 @@ func (c *apiClient) find(ctx context.Context, keyOrName string) (none admin.Reco
 
 // keyBody is what a call says of a key; nil: nothing.
 type keyBody struct {
-	Name   *string `json:"name,omitempty"`
-	Active *bool   `json:"active,omitempty"`
+	Name     *string         `json:"name,omitempty"`
+	Active   *bool           `json:"active,omitempty"`
+	Previous json.RawMessage `json:"previous_secret,omitempty"`
 }
 
 // create makes a key. A call whose reply was lost is made again under its Idempotency-Key,
@@ -128,15 +130,26 @@ func (c *apiClient) create(ctx context.Context, body keyBody) (admin.Created, er
 
 // wholeCreated keeps what is no key and its secret from being printed for a shell.
 func wholeCreated(made admin.Created) bool {
-	id, err := keys.ParseKey(made.Key)
-	switch {
-	case err != nil:
-		return false
-	case made.Replayed:
-		return true
+	_, err := keys.ParseKey(made.Key)
+	return err == nil && (made.Replayed || isSecretOf(made.Key, made.Secret))
+}
+
+func isSecretOf(key, secret string) bool {
+	parsed, err := keys.ParseSecret(secret)
+	return err == nil && parsed.ID().String() == key
+}
+
+// rotate makes a new secret of a key, unless the key has changed since it was read: a
+// repetition, whoever makes it, takes no secret from anybody.
+func (c *apiClient) rotate(ctx context.Context, r admin.Record, overlap time.Duration) (admin.Rotated, error) {
+	call := apiCall{
+		method: http.MethodPost, path: keyPath(r.Key) + "/rotate", header: unchanged(r),
+		body:   map[string]string{"overlap": overlap.String()},
+		unsure: "a secret may be in force that nobody has; the same command again makes another, or says what to do",
 	}
-	secret, err := keys.ParseSecret(made.Secret)
-	return err == nil && secret.ID() == id
+	var made admin.Rotated
+	err := c.call(ctx, call, &made, func() bool { return made.Key == r.Key && isSecretOf(made.Key, made.Secret) })
+	return made, err
 }
 
 // update changes a key, under the condition of a header; nil: whatever has become of it.

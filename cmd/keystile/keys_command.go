@@ -29,13 +29,13 @@ type keysRun struct {
 func keysCommand(std stdio) *cobra.Command {
 	k := &keysRun{std: std}
 	cmd := &cobra.Command{
-		Use: "keys", Short: "List, create, rename, switch and delete keys, over the admin API",
-		Args: noArguments, RunE: needsCommand("list, create, rename, enable, disable or delete"),
+		Use: "keys", Short: "List, create, rename, rotate, switch and delete keys, over the admin API",
+		Args: noArguments, RunE: needsCommand("list, create, rename, rotate, end-previous, enable, disable or delete"),
 	}
 	k.api.add(cmd.PersistentFlags())
 	cmd.PersistentFlags().StringVarP(&k.output, "output", "o", "text", "text, or json: the object of the API")
 	cmd.AddCommand(
-		k.listCommand(), k.createCommand(), k.renameCommand(), k.deleteCommand(),
+		k.listCommand(), k.createCommand(), k.renameCommand(), k.rotateCommand(), k.endPreviousCommand(), k.deleteCommand(),
 		k.switchCommand("enable", "Have requests with a key admitted again", true),
 		k.switchCommand("disable", "Have requests with a key refused from now on", false),
 	)
@@ -82,25 +82,65 @@ func (k *keysRun) createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create [NAME]", Short: "Create a key and print its secret, this once", Args: argumentsBetween(0, 1),
 	}
-	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the secret and nothing else")
-	cmd.RunE = k.run(func(ctx context.Context, api *apiClient, args []string) error {
-		if *quiet && k.output == "json" {
-			return usageError{errors.New("-q prints the secret and nothing else: leave out -o json, or -q")}
-		}
+	cmd.RunE = k.runForSecret(cmd, func(ctx context.Context, api *apiClient, args []string) (reply secretReply, err error) {
 		var body keyBody
 		if len(args) > 0 {
 			body.Name = &args[0]
 		}
 		made, err := api.create(ctx, body)
+		return secretReply{made, made.Key, made.Secret, receiptText("created", made.Record, made.Receipt)}, err
+	})
+	return cmd
+}
+
+func (k *keysRun) rotateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "rotate KEY|NAME", Short: "Replace the secret of a key and print the new one, this once",
+		Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
+	}
+	overlap := cmd.Flags().Duration("overlap", 0, "how long the replaced secret goes on, such as 24h, at most 720h (default: it ends at once)")
+	cmd.RunE = k.runForSecret(cmd, func(ctx context.Context, api *apiClient, args []string) (none secretReply, err error) {
+		if *overlap < 0 || *overlap > admin.MaxOverlap {
+			return none, usageError{fmt.Errorf("--overlap: expected 0 to %.0fh, such as 24h, got %s", admin.MaxOverlap.Hours(), *overlap)}
+		}
+		record, err := api.find(ctx, args[0])
+		if err != nil {
+			return none, err
+		}
+		made, err := api.rotate(ctx, record, *overlap)
+		done := "rotated"
+		if *overlap == 0 {
+			done = "rotated and the replaced secret ended"
+		}
+		return secretReply{made, made.Key, made.Secret, receiptText(done, made.Record, made.Receipt) + overlapLine(made.Record)}, err
+	})
+	return cmd
+}
+
+// secretReply is a reply with a secret: its object, and what people read before the secret.
+type secretReply struct {
+	object  any
+	key     string
+	secret  string
+	receipt string
+}
+
+// runForSecret is the RunE of a command that prints a secret, this once.
+func (k *keysRun) runForSecret(cmd *cobra.Command, do func(context.Context, *apiClient, []string) (secretReply, error)) func(*cobra.Command, []string) error {
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the secret and nothing else")
+	return k.run(func(ctx context.Context, api *apiClient, args []string) error {
+		if *quiet && k.output == "json" {
+			return usageError{errors.New("-q prints the secret and nothing else: leave out -o json, or -q")}
+		}
+		reply, err := do(ctx, api, args)
 		switch {
 		case err != nil:
 			return err
 		case *quiet:
-			return k.show(nil, made.Secret+"\n")
+			return k.show(nil, reply.secret+"\n")
 		}
-		return k.show(made, createdText(made, api.proxy))
+		return k.show(reply.object, newSecretText(reply, api.proxy))
 	})
-	return cmd
 }
 
 func (k *keysRun) renameCommand() *cobra.Command {
@@ -121,6 +161,22 @@ func (k *keysRun) renameCommand() *cobra.Command {
 }
 
 func (k *keysRun) switchCommand(name, short string, active bool) *cobra.Command {
+	done := map[bool]string{true: "on", false: "off"}[active]
+	return k.changeCommand(name, short, keyBody{Active: &active}, func(changed admin.Updated) string {
+		return receiptText(done, changed.Record, changed.Receipt)
+	})
+}
+
+func (k *keysRun) endPreviousCommand() *cobra.Command {
+	short := "End the secret before the present one now, and not only when its overlap is over"
+	return k.changeCommand("end-previous", short, keyBody{Previous: json.RawMessage("null")}, func(changed admin.Updated) string {
+		return receiptText("earlier secret ended", changed.Record, changed.Receipt) +
+			fmt.Sprintf("The present secret goes on: if it has leaked, \"keystile keys rotate %s\" ends it.\n", changed.Key)
+	})
+}
+
+// changeCommand changes a key whatever else has become of it: what ends access waits for nobody.
+func (k *keysRun) changeCommand(name, short string, change keyBody, text func(admin.Updated) string) *cobra.Command {
 	return &cobra.Command{
 		Use: name + " KEY|NAME", Short: short, Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
 		RunE: k.run(func(ctx context.Context, api *apiClient, args []string) error {
@@ -128,11 +184,11 @@ func (k *keysRun) switchCommand(name, short string, active bool) *cobra.Command 
 			if err != nil {
 				return err
 			}
-			changed, err := api.update(ctx, record.Key, keyBody{Active: &active}, nil)
+			changed, err := api.update(ctx, record.Key, change, nil)
 			if err != nil {
 				return err
 			}
-			return k.show(changed, receiptText(map[bool]string{true: "on", false: "off"}[active], changed.Record, changed.Receipt))
+			return k.show(changed, text(changed))
 		}),
 	}
 }
@@ -202,6 +258,9 @@ func keyTable(list keyList) string {
 			r.Key, printable(r.Name), printable(r.Account), state, minute(r.Created), minute(r.LastUsed))
 	}
 	_ = table.Flush() // to a Builder
+	for _, r := range list.Keys {
+		text.WriteString(overlapLine(r))
+	}
 	fmt.Fprintf(&text, "keys: %d, limit of an account: %d\n", len(list.Keys), list.Limit)
 	return text.String()
 }
@@ -215,8 +274,17 @@ func minute(timestamp string) string {
 	return t.UTC().Format("2006-01-02 15:04")
 }
 
-// createdText tells people of a new key; proxy "": its address is not known.
-func createdText(made admin.Created, proxy string) string {
+// overlapLine says until when a key has two secrets; "": it has one.
+func overlapLine(r admin.Record) string {
+	if r.PreviousValidUntil == "" {
+		return ""
+	}
+	return fmt.Sprintf("An earlier secret of %s works until %s: \"keystile keys end-previous %s\" ends it now.\n",
+		r.Key, printable(r.PreviousValidUntil), r.Key)
+}
+
+// newSecretText tells people of a new secret; proxy "": its address is not known.
+func newSecretText(reply secretReply, proxy string) string {
 	if proxy == "" {
 		proxy = "http://ADDRESS-OF-THE-PROXY"
 	}
@@ -226,7 +294,7 @@ secret  %s
 Keep the secret where nobody else can read it: it is not shown again. Use it, with the path that you need:
 
   curl %s/ -H 'Authorization: Bearer %s'
-`, receiptText("created", made.Record, made.Receipt), made.Key, made.Secret, proxy, made.Secret)
+`, reply.receipt, reply.key, reply.secret, proxy, reply.secret)
 }
 
 // receiptText says what was done to a key, and how far that has reached.

@@ -92,6 +92,17 @@ func losing(t testing.TB, p *process, replies int) string {
 	})
 }
 
+// losingAll loses the replies to calls of one method after each was made.
+func losingAll(t testing.TB, p *process, method string) string {
+	return meddled(t, p, func(w http.ResponseWriter, r *http.Request, api http.Handler) {
+		if r.Method == method {
+			api.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
 func serveWithToken(t testing.TB) *process {
 	return startServe(t, newSample(t).URL, command{env: []string{tokenVariable + "=" + aToken}})
 }
@@ -123,15 +134,7 @@ func TestLostReplyOfACreationMakesOneKeyAndSaysWhatToDo(t *testing.T) {
 func TestLostReplyOfAChangeSaysHowToFindOut(t *testing.T) {
 	p := serveWithToken(t)
 	made := p.client(t).create(t, "shop")
-	first := true
-	url := meddled(t, p, func(w http.ResponseWriter, r *http.Request, api http.Handler) {
-		if r.Method == http.MethodPatch && first {
-			first = false
-			api.ServeHTTP(httptest.NewRecorder(), r)
-			panic(http.ErrAbortHandler)
-		}
-		api.ServeHTTP(w, r)
-	})
+	url := losingAll(t, p, http.MethodPatch)
 	code, _, said := keysAt(t, url, "disable", "shop")
 	if want := "no whole reply from " + url + `, the address from --address (EOF): "keystile keys list" shows whether the change was made` + "\n"; code != 1 || said != want {
 		t.Errorf("exit code %d, %q", code, said)
@@ -141,17 +144,74 @@ func TestLostReplyOfAChangeSaysHowToFindOut(t *testing.T) {
 	}
 }
 
-func TestKeyChangedMeanwhileIsNeitherRenamedNorDeleted(t *testing.T) {
+func TestLostReplyOfARotationSaysWhatToDoAndThatMendsIt(t *testing.T) {
+	for overlap, repeated := range map[string]struct {
+		code int
+		said string
+	}{
+		"0s": {0, ""},
+		"1h": {1, "nothing was done, for an earlier secret still works, and a key has two at most: wait until the time that \"keystile keys list\" shows, " +
+			"or end it with \"keystile keys end-previous\"; if the present secret is lost or has leaked, rotate without --overlap, which ends it at once\n"},
+	} {
+		t.Run(overlap, func(t *testing.T) {
+			p := serveWithToken(t)
+			made := p.client(t).create(t, "shop")
+			url := losingAll(t, p, http.MethodPost)
+			code, out, said := keysAt(t, url, "rotate", "-q", "--overlap", overlap, "shop")
+			want := "no whole reply from " + url + ", the address from --address (EOF): a secret may be in force that nobody has; " +
+				"the same command again makes another, or says what to do\n"
+			if code != 1 || out != "" || said != want {
+				t.Errorf("exit code %d, %q, %q", code, out, said)
+			}
+			lost := p.client(t).get(t, made.Key)
+			if lost.Version == made.Version {
+				t.Fatal("the rotation was not made, so nothing was tested")
+			}
+			code, out, said = keysAt(t, p.admin, "rotate", "-q", "--overlap", overlap, "shop")
+			if code != repeated.code || said != repeated.said {
+				t.Errorf("the same again: exit code %d, %q", code, said)
+			}
+			verdict := "bad_credentials"
+			if overlap != "0s" {
+				verdict = ""
+				_, out, _ = keysAt(t, p.admin, "rotate", "-q", "shop")
+			}
+			admits(t, p, newLasting(t), strings.TrimSpace(out), "")
+			admits(t, p, newLasting(t), made.Secret, verdict)
+			if now := p.client(t).get(t, made.Key); now.PreviousValidUntil != lost.PreviousValidUntil {
+				t.Errorf("the earlier secret ends %s, not %s", now.PreviousValidUntil, lost.PreviousValidUntil)
+			}
+		})
+	}
+}
+
+func TestEachSecretOfAKeyCanBeEndedByACommand(t *testing.T) {
+	p := serveWithToken(t)
+	client := newLasting(t)
+	first := p.client(t).create(t, "shop").Secret
+	_, out, _ := keysAt(t, p.admin, "rotate", "-q", "--overlap", "1h", "shop")
+	second := strings.TrimSpace(out)
+	admits(t, p, client, first, "")
+	admits(t, p, client, second, "")
+	keysAt(t, p.admin, "end-previous", "shop")
+	admits(t, p, client, first, "bad_credentials")
+	admits(t, p, client, second, "")
+	_, out, _ = keysAt(t, p.admin, "rotate", "-q", "shop")
+	admits(t, p, client, second, "bad_credentials")
+	admits(t, p, client, strings.TrimSpace(out), "")
+}
+
+func TestKeyChangedMeanwhileIsNeitherRenamedNorRotatedNorDeleted(t *testing.T) {
 	p := serveWithToken(t)
 	direct := p.client(t)
 	made := direct.create(t, "shop")
 	url := meddled(t, p, func(w http.ResponseWriter, r *http.Request, api http.Handler) {
-		if r.Method == http.MethodPatch || r.Method == http.MethodDelete {
+		if r.Method != http.MethodGet {
 			direct.patch(t, made.Key, fmt.Sprintf(`{"active":%t}`, !direct.get(t, made.Key).Active))
 		}
 		api.ServeHTTP(w, r)
 	})
-	for _, args := range [][]string{{"rename", made.Key, "other"}, {"rename", "shop", "other"}, {"delete", "--yes", made.Key}, {"delete", "--yes", "shop"}} {
+	for _, args := range [][]string{{"rename", made.Key, "other"}, {"rename", "shop", "other"}, {"rotate", made.Key}, {"rotate", "--overlap", "1h", "shop"}, {"delete", "--yes", made.Key}, {"delete", "--yes", "shop"}} {
 		code, out, said := keysAt(t, url, args...)
 		if code != 1 || out != "" || said != `nothing was done, for somebody has just changed the key: look at it with "keystile keys list" and try again`+"\n" {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, said)
@@ -160,23 +220,30 @@ func TestKeyChangedMeanwhileIsNeitherRenamedNorDeleted(t *testing.T) {
 	if record := direct.get(t, made.Key); record.Name != "shop" {
 		t.Errorf("it is now %+v", record)
 	}
-	// Switching off must not wait until others leave the key alone.
+	// Ending access must not wait until others leave the key alone.
 	if code, _, said := keysAt(t, url, "disable", "shop"); code != 0 || direct.get(t, made.Key).Active {
 		t.Errorf("disable: exit code %d, %q", code, said)
+	}
+	direct.rotate(t, made.Key, "1h")
+	if code, _, said := keysAt(t, url, "end-previous", "shop"); code != 0 || direct.get(t, made.Key).PreviousValidUntil != "" {
+		t.Errorf("end-previous: exit code %d, %q", code, said)
 	}
 }
 
 func TestPendingReceiptIsDoneAndSaysUntilWhen(t *testing.T) {
 	east, west := startPair(t, safeRedis(t).Addr(), "receipt_deadline: 100ms")
 	made := east.client(t).create(t, "shop")
+	east.client(t).rotate(t, made.Key, "1h") // or there is nothing to end
 	west.signal(t, syscall.SIGSTOP)
 	defer west.signal(t, syscall.SIGCONT)
-	code, out, said := keysAt(t, east.admin, "disable", "shop")
-	want := regexp.MustCompile(`^off, but not everywhere yet: ` + made.Key + ` "shop"\npending: west, effective by \d{4}-\S+Z\nThe change is made; it need not be repeated\.\n$`)
-	if code != 0 || said != "" || !want.MatchString(out) {
-		t.Errorf("disable: exit code %d, %q, %q", code, out, said)
+	for command, done := range map[string]string{"disable": "off", "rotate": "rotated and the replaced secret ended", "end-previous": "earlier secret ended"} {
+		code, out, said := keysAt(t, east.admin, command, "shop")
+		want := regexp.MustCompile(`^` + done + `, but not everywhere yet: ` + made.Key + ` "shop"\npending: west, effective by \d{4}-\S+Z\nThe change is made; it need not be repeated\.\n`)
+		if code != 0 || said != "" || !want.MatchString(out) {
+			t.Errorf("%s: exit code %d, %q, %q", command, code, out, said)
+		}
 	}
-	code, out, _ = keysAt(t, east.admin, "delete", "--yes", "-o", "json", "shop")
+	code, out, _ := keysAt(t, east.admin, "delete", "--yes", "-o", "json", "shop")
 	if code != 0 || !regexp.MustCompile(`^\{"key":"`+made.Key+`","version":\d+,"pending":\[\{"proxy":"west","effective_by":"[^"]+"\}\]\}\n$`).MatchString(out) {
 		t.Errorf("delete: exit code %d, %q", code, out)
 	}
@@ -205,7 +272,7 @@ func hostile(t testing.TB, mediaType, body string) string {
 func TestReplyThatIsNotKeystilesIsAClearError(t *testing.T) {
 	const key, plain, problem = "kst_0000000000000000000001", "application/json", "application/problem+json"
 	calls := [][]string{
-		{"list"}, {"create"}, {"create", "-q"}, {"create", "-o", "json"}, {"rename", key, "b"}, {"rename", "a", "b"}, {"enable", key}, {"disable", "a"}, {"delete", "--yes", key},
+		{"list"}, {"create"}, {"create", "-q"}, {"create", "-o", "json"}, {"rename", key, "b"}, {"rename", "a", "b"}, {"rotate", key}, {"end-previous", key}, {"enable", key}, {"disable", "a"}, {"delete", "--yes", key},
 	}
 	for name, c := range map[string]struct{ mediaType, body, why string }{
 		"nothing":          {plain, "", "JSON of another kind"},
@@ -252,10 +319,25 @@ func TestReplyAboutAnotherKeyIsNotBelieved(t *testing.T) {
 	id := keys.NewID()
 	other := keys.NewSecret(keys.NewID()).Reveal()
 	url := hostile(t, "application/json", fmt.Sprintf(`{"key":%q,"secret":%q,"effective":"everywhere"}`, id, other))
-	for _, args := range [][]string{{"create"}, {"create", "-q"}, {"disable", keys.NewID().String()}, {"delete", "--yes", keys.NewID().String()}} {
+	for _, args := range [][]string{{"create"}, {"create", "-q"}, {"rotate", id.String()}, {"rotate", "-q", id.String()}, {"disable", keys.NewID().String()}, {"delete", "--yes", keys.NewID().String()}} {
 		if code, out, said := keysAt(t, url, args...); code != 1 || out != "" || !strings.Contains(said, "JSON of another kind") || strings.Contains(said, "kss_") {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, said)
 		}
+	}
+}
+
+func TestRotationOfAnotherKeyIsNotBelieved(t *testing.T) {
+	p := serveWithToken(t)
+	shop, other := p.client(t).create(t, "shop"), p.client(t).create(t, "other")
+	url := meddled(t, p, func(w http.ResponseWriter, r *http.Request, api http.Handler) {
+		if r.Method == http.MethodPost {
+			r.URL.Path = keyPath(other.Key) + "/rotate"
+			r.Header.Del("If-Match")
+		}
+		api.ServeHTTP(w, r)
+	})
+	if code, out, said := keysAt(t, url, "rotate", "-q", shop.Key); code != 1 || out != "" || !strings.Contains(said, "JSON of another kind") {
+		t.Errorf("exit code %d, %q, %q", code, out, said)
 	}
 }
 
@@ -323,7 +405,7 @@ func TestStoreThatIsDownSaysHowToFindOut(t *testing.T) {
 	p.client(t).create(t, "shop")
 	server.Kill()
 	code, _, said := keysAt(t, p.admin, "create")
-	if code != 1 || said != `the key store cannot be reached, or did not confirm the change: try again later; "keystile keys list" then shows whether it was made`+"\n" {
+	if code != 1 || said != `the key store cannot be reached, or did not confirm the change: try again later; "keystile keys list" shows whether the change was made`+"\n" {
 		t.Errorf("exit code %d, %q", code, said)
 	}
 }
