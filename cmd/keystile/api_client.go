@@ -123,7 +123,7 @@ func (c *apiClient) create(ctx context.Context, body keyBody) (admin.Created, er
 	}
 	if err == nil && made.Replayed {
 		err = fmt.Errorf("the key %s was made, but the reply with its secret was lost, and no secret is shown twice: "+
-			"delete it with \"keystile keys delete --yes %s\" and create another", made.Key, made.Key)
+			"make another with \"keystile keys rotate %s\"", made.Key, made.Key)
 	}
 	return made, err
 }

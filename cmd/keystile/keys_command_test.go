@@ -117,13 +117,16 @@ func TestLostReplyOfACreationMakesOneKeyAndSaysWhatToDo(t *testing.T) {
 		}
 		key := list[0].Key
 		want := fmt.Sprintf("the key %s was made, but the reply with its secret was lost, and no secret is shown twice: "+
-			"delete it with \"keystile keys delete --yes %s\" and create another\n", key, key)
+			"make another with \"keystile keys rotate %s\"\n", key, key)
 		if code != 1 || out != "" || said != want {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, said)
 		}
-		if code, _, said := keysAt(t, p.admin, "delete", "--yes", key); code != 0 {
+		code, out, said = keysAt(t, p.admin, "rotate", "-q", key)
+		if code != 0 {
 			t.Fatalf("what it says to do ends with %d, %s", code, said)
 		}
+		admits(t, p, newLasting(t), strings.TrimSpace(out), "")
+		p.client(t).delete(t, key)
 	}
 	code, _, said := keysAt(t, losing(t, p, 2), "create", "shop")
 	if n := len(p.client(t).list(t)); n != 1 || code != 1 || !strings.HasSuffix(said, `; the first try may have made the key: "keystile keys list" shows it`+"\n") {
