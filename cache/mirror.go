@@ -40,6 +40,7 @@ type Mirror struct {
 	table   atomic.Pointer[table]
 	version atomic.Uint64
 	fresh   freshness
+	absent  keys.Grant // what Get returns of an unknown key
 
 	mu        sync.Mutex // held by whoever changes something
 	observers []Observer
@@ -61,9 +62,6 @@ func (m *Mirror) Observe(observer Observer) {
 	m.observers = append(m.observers, observer)
 }
 
-// absent is what Get returns of an unknown key.
-var absent keys.Grant
-
 // Get returns the grant of id and true; for an unknown id the zero Grant and false.
 // The grant is the Mirror's own and never changes: a change of the record brings
 // another. The caller must not change it either.
@@ -71,7 +69,7 @@ func (m *Mirror) Get(id keys.ID) (*keys.Grant, bool) {
 	if n := m.table.Load().find(&id); n != nil {
 		return &n.grant, true
 	}
-	return &absent, false
+	return &m.absent, false
 }
 
 // Current reports whether the Mirror holds exactly this version of the key.

@@ -91,16 +91,16 @@ type Redis struct {
 
 	idle chan *session // for changes
 
-	mu       sync.Mutex // makes applying an entry, and telling the watchers, one step
-	set      replica
-	watchers []*watcher
-	store    string // id of the store, once found
-	dead     error  // why nothing can be done any more: closed
-	unfenced bool   // see RedisOptions.AllowUnfenced
-	confirms bool   // a process that joins waits for a replica
-	replicas int    // the most that a server was seen with
-	evicts   bool   // the server may evict keys, and with them the table of proxies
-	warned   string // what was last warned of
+	mu         sync.Mutex // makes applying an entry, and telling the watchers, one step
+	set        replica
+	watchers   []*watcher
+	store      string // id of the store, once found
+	dead       error  // why nothing can be done any more: closed
+	unfenced   bool   // see RedisOptions.AllowUnfenced
+	waitToJoin bool   // a process that joins waits for a replica
+	replicas   int    // the most that a server was seen with
+	evicts     bool   // the server may evict keys, and with them the table of proxies
+	warned     string // what was last warned of
 
 	serving chan struct{} // closed when the Mirror was proved fresh for the first time
 	wake    chan struct{} // a reason to poll at once

@@ -22,11 +22,11 @@ const checkInterval = 10 * time.Second
 // replicas once a second.
 const deposedMargin = 2 * time.Second
 
-// ErrSettings is what a failure to follow the store is, besides what it says, when only
-// the operator of the server can mend it.
-var ErrSettings = errors.New("the server has a setting that the promise cannot rest on")
+// ErrSettings is matched by errors that do not pass by themselves: the operator has to
+// change the server, or run another version of Keystile. Their own text says which.
+var ErrSettings = errors.New("the store cannot be used as it is")
 
-// settingError marks what only the operator of the server can mend.
+// settingError matches ErrSettings and keeps its own text.
 type settingError struct{ error }
 
 func (*settingError) Is(target error) bool { return target == ErrSettings }
@@ -49,8 +49,7 @@ func (r *Redis) begin(ctx context.Context) error {
 
 // firstError tells what can be mended by waiting from what cannot.
 func (r *Redis) firstError(err error) error {
-	var setting *settingError
-	if err == nil || errors.As(err, &setting) || errors.Is(err, ErrPepperMismatch) || errors.Is(err, keys.ErrUnavailable) {
+	if err == nil || errors.Is(err, ErrSettings) || errors.Is(err, ErrPepperMismatch) || errors.Is(err, keys.ErrUnavailable) {
 		return err
 	}
 	var answered redis.Error
@@ -146,18 +145,18 @@ func (r *Redis) checkFence(info string) error {
 	unfenced := replicated && !fenced
 	r.mu.Lock()
 	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
-	r.confirms = fenced && r.o.WaitReplicas > 0
+	r.waitToJoin = fenced && r.o.WaitReplicas > 0
 	r.replicas = max(r.replicas, replicas)
 	alone := r.replicas == 0 && !fenced && r.o.Server.SentinelPrimary == ""
-	// Of several replicas, one that lacks the row may take over.
-	confirmed := alone || r.replicas <= 1 && r.o.WaitReplicas > 0 && !r.o.AllowUnfenced
+	// Of several replicas, the one that takes over may not be the one that confirmed a row.
+	unconfirmed := !alone && (r.replicas > 1 || r.o.WaitReplicas == 0 || r.o.AllowUnfenced)
 	r.mu.Unlock()
 	if !alone || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
-		r.table.replicated(r.o.FenceLag+r.o.ReceiptDeadline+deposedMargin, confirmed)
+		r.table.replicated(r.o.FenceLag+r.o.ReceiptDeadline+deposedMargin, unconfirmed)
 	}
 	if unfenced && !r.o.AllowUnfenced {
 		return &settingError{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +
-			"set min-replicas-to-write 1, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}
+			"set min-replicas-to-write to half of all servers, rounded down, or store.redis.allow_unfenced (then no change is ever effective everywhere)")}
 	}
 	return nil
 }

@@ -43,19 +43,19 @@ func ResyncCauses() []ResyncCause {
 
 // follower is the one goroutine that polls the store and applies what it learns.
 type follower struct {
-	r         *Redis
-	session   *session
-	counter   uint64
-	loaded    bool        // the Mirror holds a set
-	live      bool        // our row says that we may admit
-	confirmed *session    // on which a replica has confirmed our row, since we were last fresh
-	waits     bool        // no replica has yet, and that was logged
-	resync    ResyncCause // the set must be read again; "": no
-	fork      uint64      // the store may lack what we know of later versions than this
-	asked     time.Time   // when we last asked for all rows
-	checked   time.Time   // when the server was last checked
-	told      []failure   // kinds of failures since a poll succeeded, each of which was logged
-	first     sync.Once   // the Mirror was proved fresh
+	r           *Redis
+	session     *session
+	counter     uint64
+	loaded      bool        // the Mirror holds a set
+	live        bool        // our row says that we may admit
+	confirmedOn *session    // on which a replica has confirmed our row, since we were last fresh
+	waits       bool        // no replica has yet, and that was logged
+	resync      ResyncCause // the set must be read again; "": no
+	fork        uint64      // the store may lack what we know of later versions than this
+	asked       time.Time   // when we last asked for all rows
+	checked     time.Time   // when the server was last checked
+	told        []failure   // kinds of failures since a poll succeeded, each of which was logged
+	first       sync.Once   // the Mirror was proved fresh
 }
 
 // follow polls until ctx is done.
@@ -210,8 +210,7 @@ func (f *follower) prepare(ctx context.Context) error {
 // nothing.
 func (f *follower) check(ctx context.Context) error {
 	err := f.r.check(ctx, f.session)
-	var setting *settingError
-	if !f.loaded || !errors.As(err, &setting) {
+	if !f.loaded || !errors.Is(err, ErrSettings) {
 		return err
 	}
 	f.r.o.Log.Error("the server's settings are no longer what the promise rests on", "error", err)
@@ -230,7 +229,7 @@ func (f *follower) poll(ctx context.Context) (pollAnswer, error) {
 	defer cancel()
 	r := f.r
 	f.counter++
-	f.live = f.mayAdmit()
+	f.setLive()
 	own := row{applied: r.o.Mirror.Version(), live: f.live, counter: f.counter, staleness: r.o.MaxStaleness, name: r.o.Name}
 	all := elapsed(f.asked, r.clock()) >= rowsInterval
 	raw, err := r.scripts.poll.Run(ctx, f.session.conn, r.common(),
@@ -310,7 +309,7 @@ func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 		return len(a.entries) > 0, nil
 	}
 	mirror.fresh.renew(sent, f.r.o.MaxStaleness)
-	f.confirmed = nil
+	f.confirmedOn = nil
 	f.first.Do(func() { close(f.r.serving) })
 	return len(a.entries) > 0, nil // then the next poll tells others how far we are
 }
@@ -362,7 +361,7 @@ func (f *follower) diverged(sent time.Time, cause ResyncCause, fork uint64) (aga
 	if cause == ResyncWentBack && f.r.o.Events.RolledBack != nil {
 		f.r.o.Events.RolledBack()
 	}
-	f.resync, f.fork, f.confirmed = cause, fork, nil
+	f.resync, f.fork, f.confirmedOn = cause, fork, nil
 	f.r.o.Mirror.fresh.completed(sent)
 	return true, nil
 }

@@ -12,24 +12,23 @@ import (
 // admits nobody, so nobody waits with it.
 const confirmTimeout = 300 * time.Millisecond
 
-// errJoining is why a process is not fresh that no server would know after a failover.
+// errJoining is why a process that joins is not fresh while no replica has its row.
 var errJoining = fmt.Errorf("%w: this process joins, and no replica has confirmed its row in the table of proxies yet", keys.ErrUnavailable)
 
+// setLive decides whether the row of the next poll says that we may admit requests. While
+// it does not, our records are not fresh, whatever the clocks say.
+func (f *follower) setLive() {
+	if f.live = f.mayAdmit(); f.loaded && !f.live {
+		f.r.o.Mirror.fresh.expire(errJoining)
+	}
+}
+
 // mayAdmit reports whether our row may say that we admit requests. Where another server
-// can take over, a process whose records are not fresh is a stranger: it is new, or was
-// away for so long that others may have buried its row. First a replica must know it.
+// can take over, a process that is new, or whose records have lapsed (others may have
+// removed its row), first needs a replica that has the row.
 func (f *follower) mayAdmit() bool {
-	if !f.loaded || !f.r.replicasConfirm() || f.confirmed == f.session {
-		return f.loaded
-	}
-	fresh := &f.r.o.Mirror.fresh
-	proof := *fresh.state.Load()
-	if proof.why == nil && proof.at(f.r.clock()) == nil {
-		return true
-	}
-	proof.why = errJoining // whatever the clocks say next
-	fresh.set(proof)
-	return false
+	return f.loaded && (!f.r.joinWaits() || f.confirmedOn == f.session ||
+		f.r.o.Mirror.fresh.state.Load().at(f.r.clock()) == nil)
 }
 
 // confirm asks the replicas for the row that the last poll has written, and reports
@@ -52,13 +51,13 @@ func (f *follower) confirm(ctx context.Context) (confirmed bool, err error) {
 	if f.waits {
 		f.r.o.Log.Info("a replica has confirmed the row of this process")
 	}
-	f.confirmed, f.waits = f.session, false
+	f.confirmedOn, f.waits = f.session, false
 	return true, nil
 }
 
-// replicasConfirm reports whether a process that joins waits for a replica.
-func (r *Redis) replicasConfirm() bool {
+// joinWaits reports whether a process that joins waits for a replica.
+func (r *Redis) joinWaits() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.confirms
+	return r.waitToJoin
 }

@@ -165,12 +165,12 @@ func TestChangeAfterAFailoverIsNotEverywhereWhileAStrangerAdmits(t *testing.T) {
 // finds its connection as it was.
 func TestConfirmationOfARowCountsUntilTheRecordsAreFresh(t *testing.T) {
 	now := time.Now()
-	r := &Redis{o: RedisOptions{Mirror: NewMirror(), MaxStaleness: time.Minute, Log: slog.New(slog.DiscardHandler)}, confirms: true, serving: make(chan struct{})}
+	r := &Redis{o: RedisOptions{Mirror: NewMirror(), MaxStaleness: time.Minute, Log: slog.New(slog.DiscardHandler)}, waitToJoin: true, serving: make(chan struct{})}
 	r.clock = func() time.Time { return now }
 	f := &follower{r: r, loaded: true, session: &session{}}
 	admits := func(want bool, when string) {
 		t.Helper()
-		if f.live = f.mayAdmit(); f.live != want {
+		if f.setLive(); f.live != want {
 			t.Errorf("%s it may admit: %t", when, f.live)
 		}
 	}
@@ -181,7 +181,7 @@ func TestConfirmationOfARowCountsUntilTheRecordsAreFresh(t *testing.T) {
 		}
 	}
 	admits(false, "before its row is confirmed")
-	f.confirmed = f.session
+	f.confirmedOn = f.session
 	admits(true, "once its row is confirmed")
 	take()
 	admits(true, "while its records are fresh")
@@ -191,7 +191,7 @@ func TestConfirmationOfARowCountsUntilTheRecordsAreFresh(t *testing.T) {
 	if err := r.o.Mirror.Fresh(); !errors.Is(err, errJoining) {
 		t.Errorf("after a poll of a process that is not live: %v", err)
 	}
-	f.confirmed = f.session
+	f.confirmedOn = f.session
 	if _, err := f.diverged(now, ResyncGap, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -29,13 +29,13 @@ func parseRow(text string) (row, bool) {
 		return row{}, false
 	}
 	staleness, err := strconv.ParseInt(parts[3], 10, 64)
-	if parts[1] != "0" && parts[1] != "1" {
+	if err != nil || parts[1] != "0" && parts[1] != "1" {
 		return row{}, false
 	}
 	return row{
 		applied: parseNumber(parts[0]), live: parts[1] == "1", counter: parseNumber(parts[2]),
 		staleness: time.Duration(staleness) * time.Millisecond, name: parts[4],
-	}, err == nil
+	}, true
 }
 
 // rows is what this process has itself seen of all rows, by its own clock: nobody
@@ -48,10 +48,10 @@ type rows struct {
 	// deposed is how long a primary that was replaced may accept changes, and a change
 	// there take; 0: there is nobody to replace it.
 	deposed time.Duration
-	// confirmed says that a server which takes over has the row of every process that may
-	// admit requests by what the server before told it.
-	confirmed bool
-	seen      map[string]*seenRow
+	// unconfirmed says that a server which takes over may lack the row of a process that
+	// joined at the one before.
+	unconfirmed bool
+	seen        map[string]*seenRow
 	// looked says that there was a look, the last one at the server run; takenOver that
 	// another server was there before, and this process saw it.
 	looked, takenOver bool
@@ -60,6 +60,9 @@ type rows struct {
 	// has of them may come from the server before, where they may still be.
 	elsewhere map[string]bool
 }
+
+// unreadable is the name of a process whose row cannot be read.
+const unreadable = "unknown (its row in the table of proxies cannot be read)"
 
 // seenRow is a row and when its text was last seen to change, under which server.
 type seenRow struct {
@@ -105,9 +108,6 @@ func (t *rows) look(run string, texts map[string]string) {
 	}
 }
 
-// unreadable is the name of a process whose row cannot be read.
-const unreadable = "unknown (its row in the table of proxies cannot be read)"
-
 // arrive notes that the server run is another than the last, or the first.
 func (t *rows) arrive(run string, texts map[string]string) {
 	for id := range t.seen {
@@ -121,16 +121,16 @@ func (t *rows) arrive(run string, texts map[string]string) {
 }
 
 // replicated says for how long a primary that was replaced may accept changes, and
-// whether the one that replaces it is sure to have the row of every process that joined. A
-// process that has moved to the new one stands still for whoever asks the old one: it must
-// not count as lapsed as long as the old one is believed.
-func (t *rows) replicated(deposed time.Duration, confirmed bool) {
+// whether the one that replaces it may lack the row of a process that joined. A process
+// that has moved to the new one stands still for whoever asks the old one: it must not
+// count as lapsed as long as the old one is believed.
+func (t *rows) replicated(deposed time.Duration, unconfirmed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.deposed, t.confirmed = deposed, confirmed
+	t.deposed, t.unconfirmed = deposed, unconfirmed
 }
 
-// lapsed reports whether the row's process refuses by itself: its counter has stood
+// lapsed reports whether the row's process refuses by itself: its row has stood
 // still for its max_staleness and 1 %, or longer where a primary can be replaced.
 func (s *seenRow) lapsed(now time.Time) bool { return !now.Before(s.effectiveBy()) }
 
@@ -165,7 +165,7 @@ func (t *rows) fence(runAge, lag time.Duration) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// We knew who was there, nobody joined since whom we do not know, and all are here.
-	known := t.takenOver && (t.deposed == 0 || t.confirmed) && len(t.elsewhere) == 0
+	known := t.takenOver && !t.unconfirmed && len(t.elsewhere) == 0
 	if runAge < 0 || known {
 		return time.Time{}
 	}

@@ -81,11 +81,10 @@ func place(hash, n uint64) uint64 {
 	return i
 }
 
-// hash returns a number that spreads ids evenly, by one wide multiplication (as in
-// wyhash). Ids are random and made here, so it need not withstand chosen ones. Of the
-// 22 characters it reads the last 16, more than 95 bits: a copy of an id is written in
-// two parts that overlap, and reading what only the first of them covers waits until
-// both have left the processor's store buffer.
+// hash spreads ids by one wide multiplication (as in wyhash). Ids are random and made by
+// Keystile, so it need not withstand chosen ones. It reads the last 16 of the 22
+// characters: an id is copied by two stores that overlap, and a read across both would
+// stall.
 func (t *table) hash(id *keys.ID) uint64 {
 	high, low := bits.Mul64(binary.LittleEndian.Uint64(id[6:])^t.seeds[0], binary.LittleEndian.Uint64(id[14:])^t.seeds[1])
 	return high ^ low

@@ -57,7 +57,7 @@ func (c *contact) explain(err error) error {
 	case errors.Is(c.last, cache.ErrPepperMismatch):
 		return fmt.Errorf("store_pepper: %w", cache.ErrPepperMismatch)
 	case errors.Is(c.last, cache.ErrSettings):
-		return fmt.Errorf("store_settings: %w; the log says which", cache.ErrSettings)
+		return fmt.Errorf("store_settings: %w; the log says why", cache.ErrSettings)
 	case !c.failing.IsZero():
 		return fmt.Errorf("store_unreachable: the key store cannot be followed since %s; the log says why", c.failing.UTC().Format(time.RFC3339))
 	case !c.loaded:
