@@ -33,9 +33,8 @@ type flight struct {
 	cancel context.CancelCauseFunc
 }
 
-// start reports whether no change ended the flight before it got a connection. A second
-// connection for the same request (net/http retries what it could not write) is
-// for the caller to judge.
+// start marks the flight as started, for its first connection or another, and reports
+// whether no change had ended it before.
 func (f *flight) start() bool {
 	return f.state.CompareAndSwap(flightWaiting, flightStarted) || !f.ended()
 }

@@ -82,7 +82,7 @@ func (p *Proxy) barConn(x *exchange) Verdict {
 	if p.options.Records.Fresh() != nil {
 		return StoreUnreachable
 	}
-	started := x.flight.start() // first: what is changed from here on does not end it
+	started := x.flight.start() // before reading: a change then ends the flight, or is in the record
 	grant, _ := p.options.Records.Get(x.key)
 	if !started || !grant.Admits(x.flight.proved, p.options.Now()) {
 		return p.revokedVerdict(x)

@@ -15,7 +15,7 @@ import (
 const (
 	// reservedFiles are descriptors kept for everything but requests.
 	reservedFiles = 200
-	// refuseDeadline bounds the farewell to a connection beyond the limit.
+	// refuseDeadline bounds the answer to a connection beyond the limit.
 	refuseDeadline = 250 * time.Millisecond
 )
 
@@ -97,8 +97,8 @@ func (l *limitListener) inUse(c *limitedConn) {
 	delete(l.unused, c)
 }
 
-// refuse says farewell in the background, so that accepting goes on; the connection
-// counts until it is closed, and so many farewells at once are bounded too.
+// refuse answers in the background, so that accepting goes on; the connection counts
+// until it is closed, so that many answers at once are bounded too.
 func (l *limitListener) refuse(conn net.Conn) {
 	if l.onRefused != nil {
 		l.onRefused()
@@ -120,15 +120,11 @@ func (l *limitListener) refuse(conn net.Conn) {
 	}()
 }
 
-// tooManyConnections is what a client beyond the limit reads. Nothing was read of its
-// request, so that the body has neither a path nor a request id.
+// tooManyConnections is what a client beyond the limit reads. Nothing of its request was
+// read, so the body has no path and no request id.
 func tooManyConnections(now time.Time) []byte {
-	const code, message = "too_many_connections", "As many clients are connected as may be. Wait as Retry-After says."
-	kind := errorType(http.StatusServiceUnavailable)
-	body, _ := json.Marshal(errorBody{ // strings and numbers: it cannot fail
-		Type: "error", Status: http.StatusServiceUnavailable, Code: code, Message: message,
-		Timestamp: timestamp(now), Error: errorDetail{Type: kind, Code: code, Message: message},
-	})
+	body, _ := json.Marshal(newErrorBody(http.StatusServiceUnavailable, "too_many_connections",
+		"As many clients are connected as may be. Wait as Retry-After says.", now)) // it cannot fail
 	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"+
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s\n", len(body)+1, body)
 }

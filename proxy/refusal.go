@@ -75,22 +75,20 @@ func (p *Proxy) refuse(x *exchange, r refusal) {
 	}
 	// Halved, because the answer is written only when the body has been waited for.
 	x.out.boundBody(x.in, min(drainDeadline, p.options.WriteProgress/2))
-	body, _ := json.Marshal(p.errorBody(x, ruling, message)) // strings and numbers: it cannot fail
+	told := newErrorBody(ruling.status, ruling.code, message, p.options.Now())
+	told.RequestID, told.Path = x.requestID, pathOf(x.in)
+	body, _ := json.Marshal(told) // strings and numbers: it cannot fail
 	x.out.WriteHeader(ruling.status)
 	_, _ = x.out.Write(append(body, '\n'))
 }
 
-func (p *Proxy) errorBody(x *exchange, ruling ruling, message string) errorBody {
-	kind := errorType(ruling.status)
+func newErrorBody(status int, code, message string, now time.Time) errorBody {
 	return errorBody{
-		Type: "error", Status: ruling.status, Code: ruling.code, Message: message,
-		RequestID: x.requestID, Timestamp: timestamp(p.options.Now()),
-		Path:  pathOf(x.in),
-		Error: errorDetail{Type: kind, Code: ruling.code, Message: message},
+		Type: "error", Status: status, Code: code, Message: message,
+		Timestamp: now.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		Error:     errorDetail{Type: errorType(status), Code: code, Message: message},
 	}
 }
-
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // pathOf returns the path as the client sent it, for people to read: without the
 // query, without anything that looks like a secret, and bounded.
