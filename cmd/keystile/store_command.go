@@ -36,12 +36,12 @@ func storeCommand(std stdio) *cobra.Command {
 
 func exportCommand(std stdio, config *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "export [file]",
+		Use:   "export [FILE]",
 		Short: "Write a backup to a file, or to the standard output",
 		Long: `Write a backup of the key store: one JSON object a line, digests and never secrets, with a checksum at the end. A store
 in Redis is exported while others use it. One in a file must not be in use; while Keystile serves it, GET /api/v1/store/export
 of the admin listener answers with a backup.`,
-		Args: oneFileAtMost,
+		Args: argumentsBetween(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadWithWarnings(std, *config)
 			if err != nil {
@@ -50,13 +50,6 @@ of the admin listener answers with a backup.`,
 			return exportStore(cmd.Context(), std, c, append(args, "")[0])
 		},
 	}
-}
-
-func oneFileAtMost(cmd *cobra.Command, args []string) error {
-	if len(args) <= 1 {
-		return nil
-	}
-	return usageError{fmt.Errorf("%q takes one file, but here is %q too; run %q for its flags", cmd.CommandPath(), args[1], cmd.CommandPath()+" --help")}
 }
 
 // exportStore writes a backup to a file; "": to the standard output.
@@ -157,22 +150,17 @@ func syncFolder(path string) error {
 
 func importCommand(std stdio, config *string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "import file",
+		Use:   "import FILE",
 		Short: "Bring a backup into the key store",
 		Long: `Bring a backup into the key store. A file that is damaged is refused as a whole. Keys that the store does not have are
 made. Of those that it has, the newer version wins; but no key that the store knows to be deleted or switched off comes back,
 however old or new the backup is, unless you say so with --revive. What was skipped is listed. A store in a file must not be
 in use; one in Redis may be.`,
+		Args: argumentsBetween(1, 1),
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only report what would be done")
 	revive := cmd.Flags().String("revive", "", fmt.Sprintf("%q: do so", reviveWords))
 	output := cmd.Flags().StringP("output", "o", "text", "text, or json: the report as one object")
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usageError{fmt.Errorf("%q needs the file to import; run %q for its flags", cmd.CommandPath(), cmd.CommandPath()+" --help")}
-		}
-		return oneFileAtMost(cmd, args)
-	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		print, known := map[string]func(io.Writer, importResult) error{"text": printImport, "json": writeImport}[*output]
 		switch {
