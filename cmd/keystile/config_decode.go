@@ -199,9 +199,9 @@ func elsewhere(name string) string {
 	case len(sections) == 0:
 		return ""
 	case sections[0] == "":
-		return "; it belongs into no section, at the beginning of a line"
+		return "; it is a section or option of its own: write it at the beginning of a line"
 	}
-	return "; it belongs into the section " + strings.Join(sections, " or ")
+	return "; it belongs in the section " + strings.Join(sections, " or ")
 }
 
 func (l *configLoader) decodeValue(node *yaml.Node, v reflect.Value, path string) {

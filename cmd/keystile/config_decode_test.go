@@ -176,11 +176,11 @@ func TestFilesThatAreNoConfigurationAreRefusedWithALine(t *testing.T) {
 // Who leaves a section out, or indents too much, is told where the option belongs.
 func TestOptionInTheWrongPlaceIsToldWhereItBelongs(t *testing.T) {
 	for text, want := range map[string]string{
-		"upstream: {url: x}":            `unknown option "upstream"; it belongs into the section proxy`,
-		"listen: x":                     `unknown option "listen"; it belongs into the section proxy or admin`,
-		"proxy.listen: x":               `unknown option "proxy.listen"; it belongs into the section proxy`,
-		"proxy: {url: x}":               `proxy: unknown option "url"; it belongs into the section proxy.upstream or store.redis`,
-		"admin: {log: {level: info}}":   `admin: unknown option "log"; it belongs into no section, at the beginning of a line`,
+		"upstream: {url: x}":            `unknown option "upstream"; it belongs in the section proxy`,
+		"listen: x":                     `unknown option "listen"; it belongs in the section proxy or admin`,
+		"proxy.listen: x":               `unknown option "proxy.listen"; it belongs in the section proxy`,
+		"proxy: {url: x}":               `proxy: unknown option "url"; it belongs in the section proxy.upstream or store.redis`,
+		"admin: {log: {level: info}}":   `admin: unknown option "log"; it is a section or option of its own: write it at the beginning of a line`,
 		"proxy: {timeouts: {idles: 1}}": `proxy.timeouts: unknown option "idles"; did you mean "idle"?`,
 		"nothing: x":                    `unknown option "nothing"`,
 		`"": x`:                         `unknown option nothing`,

@@ -101,7 +101,7 @@ func checkUpstreamHeader(name string, source headerSource) error {
 	case source.Env != "" && strings.ContainsAny(source.Env, "= \t\n\x00"):
 		return fmt.Errorf("env: expected the name of a variable")
 	case source.Value != "" && isSecretHeader(name):
-		return fmt.Errorf("looks like a secret, and secrets do not belong into this file; use {file: path} or {env: NAME}")
+		return fmt.Errorf("looks like a secret, and secrets do not belong in this file; use {file: path} or {env: NAME}")
 	case source.Value != "" && !isHeaderValue(source.Value):
 		return fmt.Errorf("the value has a line break, a control character, or a space at an end, which no header may have")
 	}

@@ -36,7 +36,7 @@ var arrows = map[string]arrow{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml/v4", "golang.org/x/sync", "golang.org/x/term",
 			"github.com/prometheus/client_golang",
 		},
-		"cmd wires everything and knows the configuration; what it needs beyond that belongs into the package that does the work",
+		"cmd wires everything and knows the configuration; what it needs beyond that belongs in the package that does the work",
 	},
 	"keystile/cmd/keystile/sample": {
 		[]string{"golang.org/x/image"},
