@@ -160,7 +160,7 @@ func (t *turnstile) listen() error {
 	if listener, err = listenOn(t.config.Admin.Listen, "admin.listen"); err != nil {
 		return err
 	}
-	// For the new one the server closes another; what it lets stay serves administrators.
+	// One more than the server keeps, so that it can accept the new one before it closes another.
 	t.adminListener = proxy.LimitListener(listener, admin.MaxConnections+1, true, nil)
 	return nil
 }
