@@ -64,7 +64,7 @@ func (t Token) Is(text string) bool { return t.is != nil && t.is(text) }
 // there (mode 0600, missing directories 0700) and says so with created. The file
 // appears whole or not at all. Errors are sentences for the operator.
 func LoadToken(file string) (token Token, created bool, err error) {
-	token, err = readToken(file)
+	_, token, err = readToken(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return token, false, err
 	}
@@ -76,24 +76,37 @@ func LoadToken(file string) (token Token, created bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // another process may have been first
 		return Token{}, false, fmt.Errorf("the admin token file %s cannot be made: make its directory writable, or set another token file: %w", file, err)
 	}
-	token, err = readToken(file)
+	_, token, err = readToken(file)
 	if errors.Is(err, fs.ErrNotExist) { // the name is taken all the same
 		err = fmt.Errorf("the admin token file %s is a link to a file that does not exist: make that file, or remove the link", file)
 	}
 	return token, created, err
 }
 
-func readToken(file string) (Token, error) {
-	text, err := ReadToken(file)
-	if err != nil {
-		return Token{}, err
-	}
-	return ParseAdminToken(text)
-}
-
 // ReadToken returns the text of the token in file, for a client. Errors are sentences for
 // the operator without that text; there being no such file is fs.ErrNotExist.
 func ReadToken(file string) (string, error) {
+	text, _, err := readToken(file)
+	return text, err
+}
+
+func readToken(file string) (text string, token Token, err error) {
+	content, err := readPrivate(file)
+	if err != nil {
+		return "", Token{}, err
+	}
+	text = strings.TrimSpace(content)
+	if text == "" {
+		return "", Token{}, fmt.Errorf("the admin token file %s is empty: put the token into it, or delete it and restart keystile serve, which makes a new one", file)
+	}
+	if token, err = ParseAdminToken(text); err != nil {
+		return "", Token{}, fmt.Errorf("the admin token file %s: %w", file, err)
+	}
+	return text, token, nil
+}
+
+// readPrivate returns the content of the token file, at most maxTokenFile of it.
+func readPrivate(file string) (string, error) {
 	// Stat before Open: opening a pipe would wait for a writer.
 	if info, err := os.Stat(file); err != nil {
 		return "", cannotRead(err)
@@ -112,14 +125,7 @@ func ReadToken(file string) (string, error) {
 	if err != nil {
 		return "", cannotRead(err)
 	}
-	text := strings.TrimSpace(string(content))
-	if text == "" {
-		return "", fmt.Errorf("the admin token file %s is empty: delete it and a new token is made", file)
-	}
-	if _, err := ParseAdminToken(text); err != nil {
-		return "", fmt.Errorf("the admin token file %s: %w", file, err)
-	}
-	return text, nil
+	return string(content), nil
 }
 
 func cannotRead(err error) error {

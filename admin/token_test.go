@@ -170,7 +170,7 @@ func TestUnsafeTokenFileIsRefusedWithASentence(t *testing.T) {
 		"readable by others": {good, 0o604, []string{"0604", "chmod 600"}},
 		"readable by group":  {good, 0o640, []string{"0640", "chmod 600"}},
 		"writable by group":  {good, 0o620, []string{"0620", "chmod 600"}},
-		"empty":              {"", 0o600, []string{"empty", "delete it"}},
+		"empty":              {"", 0o600, []string{"is empty: put the token into it, or delete it and restart keystile serve"}},
 		"white space":        {" \n", 0o600, []string{"empty"}},
 		"short":              {"secret\n", 0o600, []string{"at least 32"}},
 		"two lines":          {good + good, 0o600, []string{"printable"}},
@@ -188,6 +188,9 @@ func TestUnsafeTokenFileIsRefusedWithASentence(t *testing.T) {
 			token, created, err := LoadToken(file)
 			if err == nil || created || token.is != nil {
 				t.Fatalf("got %v %v %v", token, created, err)
+			}
+			if text, again := ReadToken(file); text != "" || again == nil || again.Error() != err.Error() {
+				t.Errorf("a client reads %d characters and is told %v", len(text), again)
 			}
 			for _, word := range append(row.want, file) {
 				if !strings.Contains(err.Error(), word) {
