@@ -187,12 +187,12 @@ func readConfigFile(path string, env []string) (name string, data []byte, err er
 func readBounded(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w: %s", err, openAdvice(path, err))
+		return nil, fmt.Errorf("reading the configuration: %w%s", err, openAdvice(path, err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w: %s", err, openAdvice(path, err))
+		return nil, fmt.Errorf("reading the configuration: %w%s", err, openAdvice(path, err))
 	}
 	if len(data) > maxConfigBytes {
 		return nil, fmt.Errorf("reading the configuration: %s has more than %s; is it the right file?", path, size(maxConfigBytes))

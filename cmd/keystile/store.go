@@ -154,7 +154,8 @@ func redisTLS(c redisTLSConfig) (*tls.Config, error) {
 			return nil, err
 		}
 		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-			return nil, fmt.Errorf("store.redis.tls: loading the certificate from %s and %s: %w", c.CertFile, c.KeyFile, err)
+			err = fmt.Errorf("loading the certificate from %s and %s: %w", c.CertFile, c.KeyFile, err)
+			return nil, cannotLoadCertificate("store.redis.tls", c.CertFile, err)
 		}
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)

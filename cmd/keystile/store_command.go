@@ -186,7 +186,7 @@ in use; one in Redis may be.`,
 func importStore(ctx context.Context, std stdio, c config, path string, o cache.ImportOptions) (none importResult, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return none, fmt.Errorf("importing: %w: %s", err, openAdvice(path, err))
+		return none, fmt.Errorf("importing: %w%s", err, openAdvice(path, err))
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() { // it is read twice

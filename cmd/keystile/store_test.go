@@ -153,7 +153,7 @@ func TestMistakesInFilesForRedisAreFoundAtTheStart(t *testing.T) {
 		"no Sentinel password": {func(c *redisConfig) { c.SentinelPasswordFile = "missing" }, "store.redis.sentinel_password_file: the file cannot be opened"},
 		"no authority":         {func(c *redisConfig) { c.TLS.CAFile = "missing" }, "store.redis.tls.ca_file: the file cannot be opened: open missing"},
 		"a text as authority":  {func(c *redisConfig) { c.TLS.CAFile = text }, "store.redis.tls.ca_file: " + text + " has no PEM certificate"},
-		"no certificate":       {func(c *redisConfig) { c.TLS.CertFile, c.TLS.KeyFile = "missing", text }, "store.redis.tls: loading the certificate from missing and " + text},
+		"no certificate":       {func(c *redisConfig) { c.TLS.CertFile, c.TLS.KeyFile = "missing", text }, "store.redis.tls.cert_file: the file cannot be opened: open missing: no such file or directory: name a file that exists"},
 	} {
 		c := redisConfig{URL: "rediss://redis"}
 		test.change(&c)

@@ -146,7 +146,7 @@ func (t *turnstile) listen() error {
 			return err
 		}
 		if certificate, err = proxy.OpenCertificate(c.TLS.CertFile, c.TLS.KeyFile, t.log, nil); err != nil {
-			return fmt.Errorf("proxy.tls: %w", err)
+			return cannotLoadCertificate("proxy.tls", c.TLS.CertFile, err)
 		}
 	}
 	t.proxyServer = proxy.NewServer(t.proxy, proxy.ServerOptions{

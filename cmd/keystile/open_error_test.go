@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,6 +26,8 @@ func TestFileThatCannotBeOpenedComesWithAdvice(t *testing.T) {
 		{"b", fs.ErrNotExist, "file does not exist: name a file that exists (this one was looked for in " + folder + ")"},
 		{"/a/b", syscall.EACCES, fmt.Sprintf("permission denied: let user %d read it, as whom this runs, or run this as its owner", os.Geteuid())},
 		{"b", syscall.EISDIR, "is a directory: name a file, not a folder"},
+		{"b", syscall.EMFILE, "too many open files"},
+		{"/a/b", syscall.EIO, "input/output error"},
 	} {
 		got := cannotOpen(row.path, "some.option", row.err).Error()
 		if want := "some.option: the file cannot be opened: " + row.want; got != want {
@@ -33,5 +36,21 @@ func TestFileThatCannotBeOpenedComesWithAdvice(t *testing.T) {
 	}
 	if _, err := readBounded("missing.yaml"); err == nil || !strings.HasSuffix(err.Error(), "(this one was looked for in "+folder+")") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCertificateThatCannotBeLoadedNamesTheOption of the file that is to blame, if one is.
+func TestCertificateThatCannotBeLoadedNamesTheOption(t *testing.T) {
+	open := func(path string) error {
+		return fmt.Errorf("loading: %w", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist})
+	}
+	for want, err := range map[string]error{
+		"proxy.tls.cert_file: the file cannot be opened: open /cert: file does not exist: name a file that exists": open("/cert"),
+		"proxy.tls.key_file: the file cannot be opened: open /key: file does not exist: name a file that exists":   open("/key"),
+		"proxy.tls: they do not match": errors.New("they do not match"),
+	} {
+		if got := cannotLoadCertificate("proxy.tls", "/cert", err).Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }
