@@ -60,10 +60,9 @@ func (t entityTags) check(version uint64) error {
 	return errVersionMismatch
 }
 
-// has reports whether the tags, of If-None-Match, name the version. Weak tags do as well
+// has reports whether the tags, of If-None-Match, name tag. Weak ones do as well
 // (RFC 9110, 13.1.2).
-func (t entityTags) has(version uint64) bool {
-	tag := entityTag(version)
+func (t entityTags) has(tag string) bool {
 	return t.any || slices.Contains(t.strong, tag) || slices.Contains(t.weak, tag)
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,14 +40,31 @@ func readEntityTags(ctx huma.Context, name string, tags *entityTags) []error {
 }
 
 type listInput struct {
-	Account string `query:"account" doc:"Only the keys of this account; absent: all."`
+	Account     string `query:"account" doc:"Only the keys of this account; absent: all."`
+	IfNoneMatch string `header:"If-None-Match" doc:"Reply 304 without a body if the list still has this ETag."`
+	tags        entityTags
+}
+
+// Resolve reads If-None-Match.
+func (in *listInput) Resolve(ctx huma.Context) []error {
+	return readEntityTags(ctx, "If-None-Match", &in.tags)
 }
 
 type listOutput struct {
-	Body struct {
-		Keys  []Record `json:"keys" nullable:"false" doc:"Newest last."`
-		Limit int      `json:"limit" doc:"How many keys an account may have."`
-	}
+	Status int
+	ETag   string `header:"ETag" doc:"Changes with everything in the list, times of last use included."`
+	Body   keyList
+}
+
+type keyList struct {
+	Keys  []Record `json:"keys" nullable:"false" doc:"Newest last."`
+	Limit int      `json:"limit" doc:"How many keys an account may have."`
+}
+
+// entityTag returns a tag of all that the list shows.
+func (l *keyList) entityTag() string {
+	text, _ := json.Marshal(l) // cannot fail: strings and finite numbers
+	return fmt.Sprintf(`"%x"`, sha256.Sum256(text))
 }
 
 func (a *Admin) listKeys(ctx context.Context, in *listInput) (*listOutput, error) {
@@ -57,11 +75,13 @@ func (a *Admin) listKeys(ctx context.Context, in *listInput) (*listOutput, error
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
-	out.Body.Limit = a.limit
-	out.Body.Keys = make([]Record, 0, len(records))
+	list := keyList{Keys: make([]Record, 0, len(records)), Limit: a.limit}
 	for i := range records {
-		out.Body.Keys = append(out.Body.Keys, a.recordOf(&records[i]))
+		list.Keys = append(list.Keys, a.recordOf(&records[i]))
+	}
+	out := &listOutput{Status: http.StatusOK, ETag: list.entityTag(), Body: list}
+	if in.tags.has(out.ETag) {
+		out.Status = http.StatusNotModified
 	}
 	return out, nil
 }
@@ -199,7 +219,7 @@ func (a *Admin) getKey(ctx context.Context, in *getInput) (*getOutput, error) {
 		return nil, err
 	}
 	out := &getOutput{Status: http.StatusOK, ETag: entityTag(record.Version), Body: a.recordOf(&record)}
-	if in.tags.has(record.Version) {
+	if in.tags.has(out.ETag) {
 		out.Status = http.StatusNotModified
 	}
 	return out, nil

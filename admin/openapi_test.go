@@ -64,7 +64,7 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 	}
 	for path, calls := range map[string]map[string]string{
 		"/keys": {
-			"get":  "200 400 401 404 421 500 503",
+			"get":  "200 304 400 401 404 421 500 503",
 			"post": "200 201 400 401 403 404 409 413 415 421 422 500 503",
 		},
 		"/keys/{key}": {

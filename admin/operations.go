@@ -132,8 +132,8 @@ func register[I, O any](a *Admin, api huma.API, method, path string, d descripti
 		}
 	case exportOperation.id:
 		operation.Responses["200"] = exportResponse()
-	case getOperation.id:
-		operation.Responses["304"] = &huma.Response{Description: "If-None-Match names the present version"}
+	case listOperation.id, getOperation.id:
+		operation.Responses["304"] = &huma.Response{Description: "If-None-Match names what there is now"}
 	}
 	huma.Register(api, operation, reporting(a, do))
 }
