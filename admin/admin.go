@@ -5,8 +5,9 @@
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the
-// administrator token, the size and media type of the body, strict JSON, the
-// operation. Every refusal is a problem document (RFC 9457) with a code from one
+// administrator token or the cookie of a console's session, the size and media type of
+// the body, strict JSON, the operation. With the cookie a change must be announced as JSON
+// even where it has no body: no form of another page can do that. Every refusal is a problem document (RFC 9457) with a code from one
 // table (problem.go); what went wrong inside is only logged, with the request id.
 //
 // /healthz and /readyz stand outside the checks, so that a probe may call them by any
@@ -14,7 +15,9 @@
 // /metrics needs the right Host, and the token unless the caller sits on this machine.
 //
 // Not promised: there is one kind of principal, the administrator; the connection is
-// not encrypted, so beyond loopback it belongs behind something that is.
+// not encrypted, so beyond loopback it belongs behind something that is. Sessions are in
+// memory: a restart signs out, and each process has its own. Browsers keep cookies by host
+// and not by port: two consoles on one host sign each other out.
 package admin
 
 import (
@@ -47,6 +50,9 @@ type Options struct {
 	// Ready returns nil when the process can serve, else the reason shown by /readyz.
 	// It must not ask the upstream. Nil: always ready.
 	Ready func() error
+	// ProxyURL is where clients reach the proxy from this machine, for the console's
+	// examples; empty: it is not known.
+	ProxyURL string
 	// Proxies returns the processes that share the store; nil: the list is empty.
 	Proxies func() []Proxy
 	// Gatherer is what /metrics shows; nil: there is no /metrics.
@@ -72,6 +78,9 @@ type Admin struct {
 	hosts    map[string]bool
 	ready    func() error
 	proxies  func() []Proxy
+	proxyURL string
+	sessions *sessions
+	brake    *brake
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *metrics
@@ -85,7 +94,8 @@ func New(o Options) *Admin {
 	a := &Admin{
 		store: o.Store, peppers: o.Peppers, limit: o.PerAccount,
 		token: o.Token, hosts: hostSet(o.Hosts),
-		ready: o.Ready, proxies: o.Proxies, log: o.Log, now: o.Now,
+		ready: o.Ready, proxies: o.Proxies, proxyURL: o.ProxyURL,
+		sessions: newSessions(), brake: newBrake(), log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), router: chi.NewRouter(),
 	}
 	a.exporter, _ = o.Store.(Exporter)

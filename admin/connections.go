@@ -19,7 +19,7 @@ type claim int
 const (
 	noClaim       claim = iota // silent, in the middle of a request, or between two: nothing was proved
 	onThisHost                 // the same, from this machine
-	broughtToken               // between two requests, of which one had the token
+	broughtToken               // between two requests, of which one had the token or a session
 	administrates              // serves an administrator
 )
 
@@ -86,7 +86,7 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 }
 
 // claimAsAdministrator notes that the connection of a request, where one is known, has
-// brought the token. It is left alone until the reply is sent and net/http calls it idle.
+// brought the token or a session. It is left alone until the reply is sent and net/http calls it idle.
 func claimAsAdministrator(ctx context.Context) {
 	if o, ok := ctx.Value(connectionKey{}).(*connection); ok {
 		o.all.mu.Lock()

@@ -238,6 +238,7 @@ func newBench(t testing.TB, adjust ...func(*Options)) *bench {
 		f(&o)
 	}
 	b.admin = New(o)
+	b.admin.brake.delay = 0
 	server := httptest.NewServer(b.admin)
 	t.Cleanup(server.Close)
 	b.url = server.URL

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -55,17 +56,45 @@ func (a *Admin) sameOrigin(next http.Handler) http.Handler {
 	return protection.Handler(next)
 }
 
-// authenticated lets only the administrator through.
+// authenticated lets only the administrator through, by token or by session. To the calls
+// about the session itself everybody may come.
 func (a *Admin) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, sent := bearer(r)
-		if sent && a.token.Is(text) {
-			claimAsAdministrator(r.Context())
-			next.ServeHTTP(w, r)
+		principal, p := a.principal(r)
+		if p != nil {
+			writeProblem(w, r, p)
 			return
 		}
-		a.refuse(w, r, sent)
+		if principal != "" {
+			recognized(r.Context(), principal)
+		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// recognized notes who sent the request that is served.
+func recognized(ctx context.Context, principal string) {
+	callOf(ctx).principal = principal
+	claimAsAdministrator(ctx)
+}
+
+// principal returns who sent a request, or why it is refused. A token counts before a cookie.
+func (a *Admin) principal(r *http.Request) (string, *problem) {
+	text, sent := bearer(r)
+	if sent && a.token.Is(text) {
+		return administrator, nil
+	}
+	if len(r.Header.Values("Authorization")) > 0 {
+		return "", a.refusal(r, sent)
+	}
+	principal := a.sessions.principal(r.Context(), sessionID(r), isUse(r))
+	switch {
+	case principal != "" && !safeMethod(r.Method) && !isJSON(r.Header):
+		return "", wrongMediaType.problem("")
+	case principal == "" && r.URL.Path != sessionPath:
+		return "", a.refusal(r, false)
+	}
+	return principal, nil
 }
 
 // bearer returns the token of the one Authorization header (RFC 6750, 2.1).
@@ -78,8 +107,10 @@ func bearer(r *http.Request) (token string, sent bool) {
 	return strings.TrimLeft(token, " "), found && strings.EqualFold(scheme, "Bearer")
 }
 
-func (a *Admin) refuse(w http.ResponseWriter, r *http.Request, sent bool) {
-	reason, detail := "missing", "send the administrator token as: Authorization: Bearer <token>"
+// refusal counts a failed authentication and returns what its sender reads. It comes late
+// when a wrong token was sent.
+func (a *Admin) refusal(r *http.Request, sent bool) *problem {
+	reason, detail := "missing", "send the administrator token as: Authorization: Bearer <token>, or sign in"
 	if sent {
 		reason, detail = "wrong", "the token is not the administrator token"
 	}
@@ -90,7 +121,10 @@ func (a *Admin) refuse(w http.ResponseWriter, r *http.Request, sent bool) {
 	}
 	p := unauthorized.problem(detail)
 	p.header = http.Header{"Www-Authenticate": {`Bearer realm="keystile"`}}
-	writeProblem(w, r, p)
+	if sent {
+		a.brake.hold(r.Context())
+	}
+	return p
 }
 
 // failureLog says when failed authentications are to be logged, so that a stranger

@@ -59,7 +59,7 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 	if !strings.HasPrefix(d.OpenAPI, "3.1.") || d.Info.Version != "1.2.3" || d.Servers[0].URL != apiBase {
 		t.Errorf("got %+v", d)
 	}
-	if d.Components.SecuritySchemes["token"].Scheme != "bearer" || len(d.Security) != 1 || d.Security[0]["token"] == nil {
+	if d.Components.SecuritySchemes["token"].Scheme != "bearer" || len(d.Security) != 2 || d.Security[0]["token"] == nil || d.Security[1]["session"] == nil {
 		t.Errorf("the token is not described: %+v %+v", d.Components.SecuritySchemes, d.Security)
 	}
 	for path, calls := range map[string]map[string]string{
@@ -71,6 +71,11 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			"get":    "200 304 400 401 404 421 500 503",
 			"patch":  "200 400 401 403 404 409 412 413 415 421 422 500 503",
 			"delete": "200 400 401 403 404 412 421 500 503",
+		},
+		"/session": {
+			"get":    "200 400 401 421 500",
+			"post":   "200 400 401 403 413 415 421 422 500",
+			"delete": "204 400 401 403 415 421 500",
 		},
 		"/keys/{key}/rotate": {"post": "200 400 401 403 404 409 412 413 415 421 422 500 503"},
 		"/proxies":           {"get": "200 400 401 421 500"},
@@ -104,7 +109,7 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			}
 		}
 	}
-	if len(d.Paths) != 5 {
+	if len(d.Paths) != 6 {
 		t.Errorf("there are other paths: %v", d.Paths)
 	}
 }

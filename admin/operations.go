@@ -22,7 +22,8 @@ const (
 	apiDescription = `Creates, lists, reads, renames, switches, rotates and deletes the keys of a Keystile proxy, lists the
 processes that share the store, and exports it.
 
-Every call needs the administrator token. Errors are problem documents (RFC 9457) with a code. Bodies are strict
+Every call needs the administrator token, or the cookie of a session, except those about the session. With the cookie, a
+change must have Content-Type: application/json even without a body. Errors are problem documents (RFC 9457) with a code. Bodies are strict
 JSON of at most 64 KiB: no unknown or repeated names, and names in their exact case.`
 )
 
@@ -51,6 +52,9 @@ func (a *Admin) operations(r chi.Router, version string) {
 	register(a, api, http.MethodPatch, "/keys/{key}", patchOperation, a.patchKey)
 	register(a, api, http.MethodDelete, "/keys/{key}", deleteOperation, a.deleteKey)
 	register(a, api, http.MethodPost, "/keys/{key}/rotate", rotateOperation, a.rotateKey)
+	register(a, api, http.MethodGet, "/session", getSessionOperation, a.getSession)
+	register(a, api, http.MethodPost, "/session", signInOperation, a.signIn)
+	register(a, api, http.MethodDelete, "/session", signOutOperation, a.signOut)
 	register(a, api, http.MethodGet, "/proxies", proxiesOperation, a.listProxies)
 	if a.exporter != nil {
 		register(a, api, http.MethodGet, "/store/export", exportOperation, a.exportStore)
@@ -66,9 +70,10 @@ func apiConfig(version string) huma.Config {
 	config.Info.Description = apiDescription
 	config.Servers = []*huma.Server{{URL: apiBase}}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "The administrator token."},
+		"token":   {Type: "http", Scheme: "bearer", Description: "The administrator token."},
+		"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "The session of a console. Over TLS the cookie is " + secureSessionCookie + "."},
 	}
-	config.Security = []map[string][]string{{"token": {}}}
+	config.Security = []map[string][]string{{"token": {}}, {"session": {}}}
 	config.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()} // json is for +json
 	config.Transformers = []huma.Transformer{finishProblem}
 	config.RejectUnknownQueryParameters = true
@@ -116,6 +121,16 @@ var (
 		"list-proxies", "List proxies", "The processes that share the store, as this one knows them: alive, by what version each judges requests. It may be a second behind; one that stopped stays until it refuses requests by itself.",
 		nil,
 	}
+	getSessionOperation = description{
+		"get-session", "Ask for the session", "Tells whether the cookie of the request belongs to a session, which it also keeps from expiring: after 30 minutes without use, or 12 hours.", nil,
+	}
+	signInOperation = description{
+		"sign-in", "Sign in", "Begins a session under a new id, kept by a cookie. The answer to a wrong token may come late.",
+		[]kind{bodyTooLarge, wrongMediaType, invalidBody},
+	}
+	signOutOperation = description{
+		"sign-out", "Sign out", "Ends the session of the request, wherever its cookie has got to.", []kind{wrongMediaType},
+	}
 	describeOperation = description{"describe", "Describe the API", "This document, in OpenAPI 3.1.", nil}
 )
 
@@ -130,6 +145,8 @@ func register[I, O any](a *Admin, api huma.API, method, path string, d descripti
 			Description: "Replayed",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
 		}
+	case getSessionOperation.id, signInOperation.id, signOutOperation.id:
+		operation.Security = []map[string][]string{{}} // nothing is needed
 	case exportOperation.id:
 		operation.Responses["200"] = exportResponse()
 	case listOperation.id, getOperation.id:

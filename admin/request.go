@@ -25,6 +25,7 @@ const administrator = "administrator"
 // call is what is learned about a request while it is served.
 type call struct {
 	id        string // request id
+	principal string // who sent it; empty: nobody known
 	operation string // id of the operation; empty: none was reached
 	key       string // the key it is about; empty: none, or not well formed
 }
@@ -46,6 +47,7 @@ func (a *Admin) observe(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		w.Header().Set("X-Request-Id", c.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 		w.Header().Set("Cache-Control", "no-store")
 		reply := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		start := a.now()
@@ -83,7 +85,7 @@ func (a *Admin) logPanic(r *http.Request, thrown any) {
 		"request_id", callOf(r.Context()).id, "panic", what, "stack", string(debug.Stack()))
 }
 
-// logRequest writes one line: at info for a change that reached its operation. It logs the
+// logRequest writes one line: at info for a principal's change that reached its operation. It logs the
 // pattern of the route, never the path, in which people paste secrets.
 func (a *Admin) logRequest(reply middleware.WrapResponseWriter, r *http.Request, took time.Duration) {
 	c := callOf(r.Context())
@@ -97,8 +99,8 @@ func (a *Admin) logRequest(reply middleware.WrapResponseWriter, r *http.Request,
 		slog.String("request_id", c.id),
 	}
 	if c.operation != "" {
-		attributes = append(attributes, slog.String("principal", administrator), slog.String("operation", c.operation))
-		if !safeMethod(r.Method) {
+		attributes = append(attributes, slog.String("principal", c.principal), slog.String("operation", c.operation))
+		if c.principal != "" && !safeMethod(r.Method) {
 			level = slog.LevelInfo
 		}
 	}

@@ -77,7 +77,7 @@ func openTurnstile(c config, token admin.Token, env []string, log *slog.Logger) 
 	}
 	t.adminServer = admin.NewServer(admin.New(admin.Options{
 		Store: t.store, Token: token, Peppers: peppers, PerAccount: c.Keys.PerAccount,
-		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready, Proxies: t.proxies,
+		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready, ProxyURL: t.proxyURL(), Proxies: t.proxies,
 		Gatherer: registry, Registerer: registry, Log: log, Version: version(),
 	}), log)
 	return t, nil

@@ -1,0 +1,201 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+)
+
+const (
+	sessionPath     = apiBase + "/session"
+	sessionIdle     = 30 * time.Minute
+	sessionLifetime = 12 * time.Hour
+
+	sessionCookie       = "keystile_session"
+	secureSessionCookie = "__Host-keystile_session" // browsers drop it without TLS
+	sessionPrincipal    = "principal"
+)
+
+// sessions are the sign-ins of the console. They live in the memory of this process: a
+// restart signs everybody out.
+type sessions struct {
+	mu      sync.Mutex // a use must not bring back what a sign-out has ended
+	manager *scs.SessionManager
+}
+
+// newSessions does without scs.New: its codec, encoding/gob, is 200 kB of binary.
+func newSessions() *sessions {
+	return &sessions{manager: &scs.SessionManager{
+		IdleTimeout: sessionIdle, Lifetime: sessionLifetime,
+		Store: memstore.New(), HashTokenInStore: true, Codec: sessionCodec{},
+	}}
+}
+
+// sessionCodec is how scs keeps a session: as JSON.
+type sessionCodec struct{}
+
+type sessionData struct {
+	Deadline time.Time
+	Values   map[string]any
+}
+
+// Encode returns what Decode reads.
+func (sessionCodec) Encode(deadline time.Time, values map[string]any) ([]byte, error) {
+	return json.Marshal(sessionData{deadline, values})
+}
+
+// Decode reads what Encode returned.
+func (sessionCodec) Decode(text []byte) (time.Time, map[string]any, error) {
+	var data sessionData
+	err := json.Unmarshal(text, &data)
+	return data.Deadline, data.Values, err
+}
+
+// principal returns who signed in to the session id; empty: there is no such session, or
+// it has expired. Only a use puts off its idle expiry.
+func (s *sessions) principal(ctx context.Context, id string, use bool) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, err := s.manager.Load(ctx, id)
+	if err != nil {
+		return ""
+	}
+	principal := s.manager.GetString(ctx, sessionPrincipal)
+	if principal != "" && use {
+		if _, _, err := s.manager.Commit(ctx); err != nil {
+			return ""
+		}
+	}
+	return principal
+}
+
+// start begins a session under a new id, and ends the old one.
+func (s *sessions) start(ctx context.Context, old, principal string) (id string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx, err = s.manager.Load(ctx, old); err != nil {
+		return "", err
+	}
+	if err := s.manager.RenewToken(ctx); err != nil {
+		return "", err
+	}
+	s.manager.Put(ctx, sessionPrincipal, principal)
+	id, _, err = s.manager.Commit(ctx)
+	return id, err
+}
+
+func (s *sessions) end(ctx context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, err := s.manager.Load(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.manager.Destroy(ctx)
+}
+
+func sessionCookieName(r *http.Request) string {
+	if r.TLS != nil {
+		return secureSessionCookie
+	}
+	return sessionCookie
+}
+
+// sessionID returns the id in the cookie of a request, or nothing.
+func sessionID(r *http.Request) string {
+	cookie, err := r.Cookie(sessionCookieName(r))
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
+}
+
+// setSessionCookie returns the header that gives the browser a session's id until it is
+// closed; without an id, the header that takes it away.
+func setSessionCookie(r *http.Request, id string) string {
+	cookie := http.Cookie{
+		Name: sessionCookieName(r), Value: id, Path: "/",
+		Secure: r.TLS != nil, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	}
+	if id == "" {
+		cookie.MaxAge = -1
+	}
+	return cookie.String()
+}
+
+// isUse reports whether a request counts against the idle expiry. The console reads the
+// keys by itself as long as it is open, and asks for the session when somebody is there.
+func isUse(r *http.Request) bool {
+	return !safeMethod(r.Method) || r.URL.Path == sessionPath
+}
+
+type sessionInput struct{ request *http.Request }
+
+// Resolve keeps the request, for its cookie.
+func (in *sessionInput) Resolve(ctx huma.Context) []error {
+	in.request, _ = humachi.Unwrap(ctx)
+	return nil
+}
+
+// SessionState says whether the cookie of the request belongs to a session.
+type SessionState struct {
+	SignedIn bool   `json:"signed_in"`
+	Proxy    string `json:"proxy,omitempty" doc:"Where clients reach the proxy from the machine that it runs on. Only after sign-in." example:"http://127.0.0.1:8080"`
+}
+
+type sessionOutput struct {
+	SetCookie string `header:"Set-Cookie"`
+	Body      SessionState
+}
+
+func (a *Admin) getSession(ctx context.Context, in *sessionInput) (*sessionOutput, error) {
+	out := &sessionOutput{}
+	if a.sessions.principal(ctx, sessionID(in.request), true) != "" {
+		out.Body = SessionState{SignedIn: true, Proxy: a.proxyURL}
+	}
+	return out, nil
+}
+
+type signInInput struct {
+	request *http.Request
+	Body    struct {
+		_     struct{} `additionalProperties:"false"`
+		Token string   `json:"token" maxLength:"4096" doc:"The administrator token."`
+	}
+}
+
+// Resolve keeps the request, for its cookie.
+func (in *signInInput) Resolve(ctx huma.Context) []error {
+	in.request, _ = humachi.Unwrap(ctx)
+	return nil
+}
+
+func (a *Admin) signIn(ctx context.Context, in *signInInput) (*sessionOutput, error) {
+	if !a.token.Is(in.Body.Token) {
+		return nil, a.refusal(in.request, true)
+	}
+	id, err := a.sessions.start(ctx, sessionID(in.request), administrator)
+	if err != nil {
+		return nil, err
+	}
+	recognized(ctx, administrator)
+	return &sessionOutput{setSessionCookie(in.request, id), SessionState{SignedIn: true, Proxy: a.proxyURL}}, nil
+}
+
+type signOutOutput struct {
+	SetCookie string `header:"Set-Cookie"`
+}
+
+func (a *Admin) signOut(ctx context.Context, in *sessionInput) (*signOutOutput, error) {
+	if err := a.sessions.end(ctx, sessionID(in.request)); err != nil {
+		return nil, err
+	}
+	return &signOutOutput{setSessionCookie(in.request, "")}, nil
+}
