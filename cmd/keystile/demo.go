@@ -137,7 +137,7 @@ func printFacts(w io.Writer, f demoFacts) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, demoPaste, f.Proxy, f.Key, f.Secret, f.Proxy, f.Secret, f.Admin, f.Token)
+	_, err := fmt.Fprintf(w, demoPaste, f.Proxy, f.Key, f.Secret, f.Proxy, f.Secret, f.Admin, f.Admin, f.Token)
 	return err
 }
 
@@ -158,6 +158,8 @@ Stream text, word by word:
     -H 'Authorization: Bearer %s' \
     -H 'Content-Type: application/json' \
     -d '{"stream": true, "messages": [{"role": "user", "content": "Tell me about lighthouses"}]}'
+
+Manage keys in a browser: open %s and sign in with the token above.
 
 List the keys:
 
