@@ -1,24 +1,29 @@
 #!/usr/bin/env bash
-# Makes what the tests need available: Debian's packages of tools/debian-packages.txt, and the npm packages of every
-# package-lock.json in the tree. What is there already is left as it is, so a second run needs no network. Where it
+# Makes what the tests need available: Debian's packages of tools/debian-packages.txt, with the argument torture also
+# those of tools/debian-packages-torture.txt, and the npm packages of every package-lock.json in the tree. What is there already is left as it is, so a second run needs no network. Where it
 # cannot install, it says what is missing and what to type, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+tests=${1:-test}
 
 fail() { # the sentence, and what to type on a line of its own
-	printf 'make test: ' >&2
+	printf 'make %s: ' "$tests" >&2
 	printf '%s\n' "$@" >&2
 	exit 1
 }
 
+lists=(tools/debian-packages.txt)
+[ "$tests" = test ] || lists+=("tools/debian-packages-$tests.txt")
 missing=()
-while read -r package brings _; do
-	case $package in '' | '#'*) continue ;; esac
-	case $brings in
-	/*) [ -e "$brings" ] || missing+=("$package") ;;
-	*) command -v "$brings" >/dev/null || missing+=("$package") ;;
-	esac
-done <tools/debian-packages.txt
+for list in "${lists[@]}"; do
+	while read -r package brings _; do
+		case $package in '' | '#'*) continue ;; esac
+		case $brings in
+		/*) [ -e "$brings" ] || missing+=("$package") ;;
+		*) command -v "$brings" >/dev/null || missing+=("$package") ;;
+		esac
+	done <"$list"
+done
 
 if [ ${#missing[@]} -gt 0 ]; then
 	install="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"

@@ -13,7 +13,7 @@ import (
 func checkout(t *testing.T, script string, files map[string]string) string {
 	t.Helper()
 	folder := t.TempDir()
-	for _, name := range []string{script, "debian-packages.txt"} {
+	for _, name := range []string{script, "debian-packages.txt", "debian-packages-torture.txt"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -79,6 +79,7 @@ func TestNeeds(t *testing.T) {
 		"apt-get": `echo "apt-get $*"`,
 	}
 	tests := map[string]struct {
+		tests  string            // that are to be run; "": make test
 		fake   map[string]string // beside and instead of what is present; "-" takes a program away
 		files  map[string]string
 		passes bool
@@ -101,6 +102,10 @@ func TestNeeds(t *testing.T) {
 		"a system without apt-get is told what is missing": {
 			fake: map[string]string{"espeak-ng": "-", "apt-get": "-"},
 			says: []string{"missing: espeak-ng", "no apt-get here"},
+		},
+		"torture needs what the tests need and a browser": {
+			tests: "torture", fake: map[string]string{"curl": "-", "id": "echo 1000"},
+			says: []string{"make torture: missing: curl chromium."},
 		},
 		"an old Node is named": {
 			fake: map[string]string{"node": "echo v18.20.4"},
@@ -131,7 +136,7 @@ func TestNeeds(t *testing.T) {
 				}
 			}
 			path := machine(t, []string{"bash", "git", "dirname"}, fake)
-			passed, out := outcome(t, []string{"PATH=" + path}, filepath.Join(folder, "tools/install-needs.sh"))
+			passed, out := outcome(t, []string{"PATH=" + path}, filepath.Join(folder, "tools/install-needs.sh"), test.tests)
 			if passed != test.passes {
 				t.Errorf("passed: %v, want %v", passed, test.passes)
 			}

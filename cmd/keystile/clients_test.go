@@ -26,6 +26,9 @@ import (
 // clientsFolder holds clients of generation APIs, as published, and scripts that use them.
 const clientsFolder = "testdata/clients"
 
+// consoleFolder holds a browser and the scripts that use the console with it.
+const consoleFolder = "testdata/console"
+
 // outcome is what a script prints of a call: what it gave, or the error of the client.
 type outcome[T any] struct {
 	Value T
@@ -41,26 +44,35 @@ type clientError struct {
 }
 
 // runClient runs a script of clientsFolder against a base URL and reads the JSON that it
-// prints. It hands over no other variable than PATH: some would send requests elsewhere.
+// prints.
 func runClient(t *testing.T, into any, baseURL string, made admin.Created, script string, args ...string) {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join(clientsFolder, "node_modules", ".package-lock.json")); err != nil {
-		t.Fatalf("the npm packages of cmd/keystile/%s are missing: run make test, or (cd cmd/keystile/%s && npm ci --ignore-scripts)", clientsFolder, clientsFolder)
+	env := []string{"BASE_URL=" + baseURL, "KEY=" + made.Key, "SECRET=" + made.Secret}
+	out := runNode(t, clientsFolder, env, append([]string{script}, args...)...)
+	if err := json.Unmarshal(out, into); err != nil {
+		t.Fatalf("node %s printed %q: %v", script, out, err)
+	}
+}
+
+// runNode runs a script in a folder with npm packages and returns what it prints. Of the
+// machine's variables it hands over PATH alone: some would send requests elsewhere.
+func runNode(t *testing.T, folder string, env []string, args ...string) []byte {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(folder, "node_modules", ".package-lock.json")); err != nil {
+		t.Fatalf("the npm packages of cmd/keystile/%s are missing: run make test, or (cd cmd/keystile/%s && npm ci --ignore-scripts)", folder, folder)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
-	node := exec.CommandContext(ctx, "node", append([]string{script}, args...)...)
-	node.Dir = clientsFolder
-	node.Env = []string{"PATH=" + os.Getenv("PATH"), "BASE_URL=" + baseURL, "KEY=" + made.Key, "SECRET=" + made.Secret}
+	node := exec.CommandContext(ctx, "node", args...)
+	node.Dir = folder
+	node.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	var stderr bytes.Buffer
 	node.Stderr = &stderr
 	out, err := node.Output()
 	if err != nil {
-		t.Fatalf("node %s: %v\n%s", script, err, stderr.String())
+		t.Fatalf("node %s: %v\n%s", args, err, stderr.String())
 	}
-	if err := json.Unmarshal(out, into); err != nil {
-		t.Fatalf("node %s printed %q: %v", script, out, err)
-	}
+	return out
 }
 
 // withOtherSecret returns the key with a well-formed secret that is not its own.
@@ -269,26 +281,28 @@ func TestAnthropicClientIsServedAndRefusedByItsOwnRules(t *testing.T) {
 	}
 }
 
-// TestClientsAreInstalledByVersionFromWhicheverRegistry: the lock file says what, by
+// TestNpmPackagesAreInstalledByVersionFromWhicheverRegistry: the lock file says what, by
 // digest, and not where from.
-func TestClientsAreInstalledByVersionFromWhicheverRegistry(t *testing.T) {
-	var wanted struct{ Dependencies map[string]string }
-	var lock struct {
-		Packages map[string]struct{ Version, Resolved, Integrity string }
-	}
-	for name, into := range map[string]any{"package.json": &wanted, "package-lock.json": &lock} {
-		if err := json.Unmarshal([]byte(readFile(t, filepath.Join(clientsFolder, name))), into); err != nil {
-			t.Fatalf("%s: %v", name, err)
+func TestNpmPackagesAreInstalledByVersionFromWhicheverRegistry(t *testing.T) {
+	for _, folder := range []string{clientsFolder, consoleFolder} {
+		var wanted struct{ Dependencies map[string]string }
+		var lock struct {
+			Packages map[string]struct{ Version, Resolved, Integrity string }
 		}
-	}
-	for name, version := range wanted.Dependencies {
-		if locked := lock.Packages["node_modules/"+name].Version; locked != version {
-			t.Errorf("%s is wanted in version %s and locked in %s", name, version, locked)
+		for name, into := range map[string]any{"package.json": &wanted, "package-lock.json": &lock} {
+			if err := json.Unmarshal([]byte(readFile(t, filepath.Join(folder, name))), into); err != nil {
+				t.Fatalf("%s/%s: %v", folder, name, err)
+			}
 		}
-	}
-	for path, locked := range lock.Packages {
-		if path != "" && (locked.Resolved != "" || locked.Integrity == "") {
-			t.Errorf("%s: resolved is %q, integrity %q", path, locked.Resolved, locked.Integrity)
+		for name, version := range wanted.Dependencies {
+			if locked := lock.Packages["node_modules/"+name].Version; locked != version {
+				t.Errorf("%s is wanted in version %s and locked in %s", name, version, locked)
+			}
+		}
+		for path, locked := range lock.Packages {
+			if path != "" && (locked.Resolved != "" || locked.Integrity == "") {
+				t.Errorf("%s: resolved is %q, integrity %q", path, locked.Resolved, locked.Integrity)
+			}
 		}
 	}
 }

@@ -1,0 +1,394 @@
+// The tests of the console: node console.mjs NAME. Each starts with a page that nobody has signed in to, and no key.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { add, api, button, choose, done, listed, open, refuse, result, row, run, signIn, storeDown, token, whole } from "./browser.mjs";
+
+const tests = {
+  async creatingTheFirstKey(page) {
+    await whole(page, "sign-in");
+    await signIn(page);
+    await page.getByText("No keys yet").waitFor();
+    await whole(page, "empty");
+    const { key, secret, curl } = await add(page);
+    await whole(page, "added");
+    assert.match(key, /^kst_[0-9A-Za-z]{22}$/);
+    assert.match(secret, new RegExp(`^kss_${key.slice(4)}_[0-9A-Za-z]{49}$`));
+    await page.getByText("The secret will not be displayed again.").waitFor();
+    for (const [half, text] of [["key", key], ["secret", secret], ["command", curl]]) {
+      await button(page, `Copy ${half}`).click();
+      await button(page, `Copied ${half}`).waitFor();
+      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), text);
+    }
+    const models = JSON.parse(execFileSync("sh", ["-c", curl.replace("curl ", "curl -s ")]));
+    assert.ok(models.data.length, "the curl line does not work as it is shown");
+    await done(page);
+
+    const line = row(page, "API key 1");
+    await line.getByText(key).waitFor();
+    await line.getByText(new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" }).format(new Date())).waitFor();
+    await line.getByRole("switch", { name: "API key 1 active", checked: true }).waitFor();
+    await button(page, "Actions for API key 1").waitFor();
+    assert.ok(!(await page.content()).includes(secret), "the secret is still on the page");
+    await page.reload();
+    await line.getByText(key).waitFor();
+    assert.ok(!(await page.content()).includes(secret), "the secret is displayed again");
+  },
+
+  async deletingAKey(page) {
+    const { key } = await api("POST", "/keys", { name: "Old" });
+    await api("POST", "/keys", { name: "Other" });
+    await signIn(page);
+    await choose(page, "Old", "Delete");
+    const dialog = page.getByRole("alertdialog", { name: "Delete “Old”?" });
+    await dialog.getByText("This action cannot be undone.").waitFor();
+    await dialog.getByText(key).waitFor();
+    await whole(page, "delete");
+    await button(page, "Cancel").click();
+    assert.equal((await listed()).length, 2, "a cancelled deletion deletes");
+
+    await choose(page, "Old", "Delete");
+    const work = await refuse(page, "**/keys/*", "DELETE", ...storeDown);
+    await button(page, "Delete").click();
+    await dialog.getByText("The key store cannot be reached").waitFor();
+    await whole(page, "delete-error");
+    await work();
+    await button(page, "Try again").click();
+    await result(page, "“Old” is deleted.").waitFor();
+    await row(page, "Old").waitFor({ state: "detached" });
+    assert.deepEqual((await listed()).map(({ name }) => name), ["Other"]);
+    await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Actions for Other");
+  },
+
+  async renamingAKey(page) {
+    await api("POST", "/keys", { name: "First" });
+    await api("POST", "/keys", { name: "Second" });
+    await signIn(page);
+    await choose(page, "Second", "Rename");
+    const field = page.getByLabel("Name", { exact: true });
+    assert.equal(await field.inputValue(), "Second");
+    for (const [typed, reply] of [["First", "Another key has this name."], ["x".repeat(65), "64"]]) {
+      await field.fill(typed);
+      await button(page, "Rename").click();
+      await page.getByRole("alert").getByText(reply).waitFor();
+      assert.equal(await field.inputValue(), typed, "what was typed is lost");
+      assert.equal(await field.getAttribute("aria-invalid"), "true");
+    }
+    await whole(page, "rename");
+    await field.fill("  Build server ");
+    await button(page, "Rename").click();
+    await row(page, "Build server").waitFor();
+    await result(page, "“Second” is now “Build server”.").waitFor();
+    assert.deepEqual((await listed()).map(({ name }) => name), ["First", "Build server"]);
+  },
+
+  async secretStaysUntilItIsSaved(page) {
+    await signIn(page);
+    const { secret } = await add(page);
+    const dialog = page.getByRole("dialog", { name: "Your new key" });
+    for (let i = 0; i < 3; i++) {
+      await page.keyboard.press("Escape");
+      await page.mouse.click(3, 3);
+    }
+    assert.ok(await dialog.isVisible(), "it closes by Escape or a click beside it");
+    assert.ok(await button(page, "Done").isDisabled(), "Done works before the secret is saved");
+    await dialog.getByText(secret, { exact: true }).waitFor();
+    await page.evaluate(() => document.getElementById("added").close()); // as a browser may that does not know closedby
+    await page.waitForFunction(() => document.getElementById("added").open);
+    await page.getByLabel("I have saved the secret").check();
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "hidden" });
+  },
+
+  async copyingWorksWithoutTLS(page) {
+    await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "clipboard", { value: undefined })); // as on plain http
+    await page.reload();
+    await signIn(page);
+    const { key, secret } = await add(page);
+    await button(page, "Copy secret").click();
+    await button(page, "Copied secret").waitFor();
+    await done(page);
+    const pasted = async () => {
+      await choose(page, "API key 1", "Rename");
+      const field = page.getByLabel("Name", { exact: true });
+      await field.press("Control+a");
+      await field.press("Control+v");
+      const text = await field.inputValue();
+      await button(page, "Cancel").click();
+      return text;
+    };
+    assert.equal(await pasted(), secret);
+    await button(page, "Copy key of API key 1").click();
+    await result(page, "The key is in the clipboard.").waitFor();
+    assert.equal(await pasted(), key);
+  },
+
+  async addKeyComesBackBelowTheLimit(page) {
+    for (let i = 0; i < 9; i++) await api("POST", "/keys", {});
+    await signIn(page);
+    await add(page);
+    await done(page);
+    await page.getByText("10 of 10 keys: delete one to add another").waitFor();
+    assert.ok(await button(page, "Add key").isDisabled());
+    await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Actions for API key 10");
+    await whole(page, "limit");
+    await choose(page, "API key 4", "Delete");
+    await button(page, "Delete").click();
+    await page.getByText("9 of 10 keys").waitFor();
+    await add(page);
+    await done(page);
+    await page.getByText("10 of 10 keys").waitFor();
+    const [{ key }] = await listed();
+    await api("DELETE", `/keys/${key}`); // somebody else
+    await page.getByText("9 of 10 keys").waitFor();
+    assert.ok(await button(page, "Add key").isEnabled());
+  },
+
+  async switchShowsItsReceiptAndGoesBackWhenItFails(page) {
+    const { key } = await api("POST", "/keys", { name: "Shop" });
+    await signIn(page);
+    const toggle = page.getByRole("switch", { name: "Shop active" });
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    await page.route("**/keys/*", async (route) => {
+      await held;
+      await route.continue();
+    });
+    await toggle.click();
+    await row(page, "Shop").getByText("Switching off…").waitFor();
+    assert.equal(await toggle.getAttribute("aria-busy"), "true");
+    assert.equal((await listed())[0].active, true);
+    release();
+    await row(page, "Shop").getByText("Off everywhere").waitFor();
+    await result(page, "“Shop” is off everywhere.").waitFor();
+    await whole(page, "list");
+    await page.unroute("**/keys/*");
+    assert.equal((await listed())[0].active, false);
+
+    const work = await refuse(page, "**/keys/*", "PATCH", ...storeDown);
+    await toggle.click();
+    await result(page, "“Shop” could not be switched on. The key store cannot be reached").waitFor();
+    assert.equal(await toggle.getAttribute("aria-checked"), "false");
+    await row(page, "Shop").getByText("Inactive").waitFor();
+    await whole(page, "error");
+    await work();
+    await button(page, "Try again").click();
+    await row(page, "Shop").getByText("On everywhere").waitFor();
+
+    const { status, ...record } = await api("GET", `/keys/${key}`);
+    assert.equal(status, 200);
+    await refuse(page, "**/keys/*", "PATCH", 200, {
+      ...record, active: false, version: record.version + 1,
+      pending: [{ proxy: "west", effective_by: "2026-05-04T10:12:31.204Z" }, { proxy: "east" }],
+    });
+    await toggle.click();
+    await result(page, /“Shop” is off\. Still pending: west until \d\d:12:3\d and east\./).waitFor();
+    await row(page, "Shop").getByText(/^Pending: west until/).waitFor();
+    await whole(page, "pending");
+  },
+
+  async windowsDoNotOverwriteEachOther(page) {
+    const { key } = await api("POST", "/keys", { name: "Shared" });
+    await signIn(page);
+    const other = await open(page.context());
+    await row(other, "Shared").waitFor();
+
+    await choose(page, "Shared", "Rename"); // while a dialog is open its window does not look
+    await page.getByLabel("Name", { exact: true }).fill("Mine");
+    await choose(other, "Shared", "Rename");
+    await other.getByLabel("Name", { exact: true }).fill("Theirs");
+    await button(other, "Rename").click();
+    await row(other, "Theirs").waitFor();
+    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange"))); // back from the other window
+    await button(page, "Rename").click();
+    await page.getByRole("alert").getByText("was changed elsewhere in the meantime").waitFor();
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "Mine", "what was typed is lost");
+    assert.equal((await listed())[0].name, "Theirs");
+    await button(page, "Rename").click(); // now knowingly
+    await row(page, "Mine").waitFor();
+    await row(other, "Mine").waitFor();
+
+    await choose(page, "Mine", "Delete");
+    await other.getByRole("switch", { name: "Mine active" }).click();
+    await row(other, "Mine").getByText("Off everywhere").waitFor();
+    await button(page, "Delete").click();
+    await page.getByRole("alert").getByText("was changed elsewhere").waitFor();
+    assert.equal((await listed())[0].key, key);
+    await button(page, "Try again").click();
+    await row(other, "Mine").waitFor({ state: "detached" });
+    assert.deepEqual(other.faults, []);
+  },
+
+  async lostReplyMakesNoSecondKey(page) {
+    await signIn(page);
+    let lost = 0;
+    await page.route("**/keys", async (route) => {
+      if (route.request().method() !== "POST" || lost++) return route.fallback();
+      await route.fetch(); // the server has done it
+      return route.abort();
+    });
+    await button(page, "Add key").click();
+    await result(page, "The key could not be added. Keystile does not answer.").waitFor();
+    await button(page, "Try again").click();
+    await result(page, "“API key 1” was added, but its secret was lost on the way.").waitFor();
+    assert.equal((await listed()).length, 1);
+  },
+
+  async endedSessionLosesNothing(page) {
+    await api("POST", "/keys", { name: "Kept" });
+    await signIn(page);
+    await choose(page, "Kept", "Rename");
+    await page.getByLabel("Name", { exact: true }).fill("Typed before");
+    await page.context().clearCookies();
+    await button(page, "Rename").click();
+    const again = page.getByRole("dialog", { name: "Sign in again" });
+    await again.waitFor();
+    await whole(page, "sign-in-again");
+    await page.keyboard.press("Escape");
+    await page.getByLabel("Administrator token").fill("a wrong one");
+    await button(page, "Sign in").click();
+    await page.getByText("This is not the administrator token.").waitFor();
+    await page.getByLabel("Administrator token").fill(token);
+    await button(page, "Sign in").click();
+    await row(page, "Typed before").waitFor(); // the call was made in the end
+    await button(page, "Sign out").click();
+    await page.getByRole("heading", { name: "Sign in to Keystile" }).waitFor();
+    assert.equal(await row(page, "Typed before").count(), 0, "the keys are shown after sign-out");
+  },
+
+  async unreachableStoreIsSaidAndNothingTypedIsLost(page) {
+    await api("POST", "/keys", { name: "Kept" });
+    let work = await refuse(page, "**/keys?*", "GET", ...storeDown);
+    await page.getByLabel("Administrator token").fill(token);
+    await button(page, "Sign in").click();
+    await page.getByRole("heading", { name: "The keys cannot be shown" }).waitFor();
+    await whole(page, "unreachable");
+    await work();
+    await row(page, "Kept").waitFor(); // by itself
+
+    work = await refuse(page, "**/keys?*", "GET", ...storeDown);
+    await result(page, "What you see may be out of date.").waitFor();
+    assert.ok(await row(page, "Kept").isVisible());
+    const change = await refuse(page, "**/keys/*", "PATCH", ...storeDown);
+    await choose(page, "Kept", "Rename");
+    await page.getByLabel("Name", { exact: true }).fill("Typed");
+    await button(page, "Rename").click();
+    await page.getByRole("alert").getByText("The key store cannot be reached").waitFor();
+    assert.equal(await page.getByLabel("Name", { exact: true }).inputValue(), "Typed");
+    await work();
+    await change();
+    await button(page, "Rename").click();
+    await row(page, "Typed").waitFor();
+    await result(page, "What you see may be out of date.").waitFor({ state: "detached" });
+  },
+
+  async keyboardAloneIsEnough(page) {
+    const press = async (...keys) => {
+      for (const key of keys) await page.keyboard.press(key);
+    };
+    const focused = async (name) => {
+      for (let i = 0; i < 40; i++) {
+        const found = await page.evaluate(() => {
+          const { ariaLabel, textContent, labels } = document.activeElement;
+          return (ariaLabel ?? labels?.[0]?.textContent ?? textContent).trim();
+        });
+        if (found === name) return;
+        await press("Tab");
+      }
+      assert.fail(`Tab does not reach ${name}`);
+    };
+    await page.getByLabel("Administrator token").waitFor();
+    await page.keyboard.type(token);
+    await press("Enter");
+    await page.getByText("No keys yet").waitFor();
+    await focused("Add key");
+    await press("Enter");
+    await page.getByRole("heading", { name: "Your new key" }).waitFor();
+    await focused("Copy secret");
+    await press("Enter");
+    await focused("I have saved the secret");
+    await press("Space");
+    await focused("Done");
+    await press("Enter");
+    await focused("API key 1 active");
+    await press("Space");
+    await row(page, "API key 1").getByText("Off everywhere").waitFor();
+
+    await focused("Actions for API key 1");
+    await press("Enter");
+    await page.getByRole("menu").waitFor();
+    await whole(page, "menu");
+    await page.waitForFunction(() => document.activeElement.textContent === "Rename");
+    await press("ArrowUp", "ArrowDown", "End", "Home", "Escape");
+    await page.getByRole("menu").waitFor({ state: "hidden" });
+    await focused("Actions for API key 1");
+    await press("Enter");
+    await page.waitForFunction(() => document.activeElement.textContent === "Rename");
+    await press("Enter");
+    await page.getByRole("dialog", { name: "Rename key" }).waitFor();
+    await page.keyboard.type("By keyboard"); // over the old name, which is selected
+    await press("Enter");
+    await row(page, "By keyboard").waitFor();
+
+    await focused("Actions for By keyboard");
+    await press("Enter");
+    await page.waitForFunction(() => document.activeElement.textContent === "Rename");
+    await press("ArrowDown", "Enter");
+    await page.getByRole("alertdialog").waitFor();
+    await focused("Cancel");
+    await focused("Delete");
+    await press("Enter");
+    await page.getByText("No keys yet").waitFor();
+    assert.deepEqual(await listed(), []);
+  },
+
+  async proxiesAreShownWithTheirVersions(page) {
+    await api("POST", "/keys", {});
+    await signIn(page);
+    await page.getByRole("link", { name: "Proxies" }).click();
+    const { proxies } = await api("GET", "/proxies");
+    assert.equal(proxies.length, 1);
+    const line = page.getByRole("row").filter({ hasText: proxies[0].proxy });
+    await line.getByText(String(proxies[0].applied), { exact: true }).waitFor();
+    await line.getByText("Serving").waitFor();
+    await whole(page, "proxies");
+    await page.goBack();
+    await page.getByRole("heading", { name: "API keys" }).waitFor();
+  },
+
+  // The keys are in the store before the process starts.
+  async hostileNamesAreText(page) {
+    await signIn(page);
+    const names = (await listed()).map(({ name }) => name);
+    assert.deepEqual(await page.getByRole("listitem").getByRole("heading").allTextContents(), names);
+    for (const name of [names[0], names.at(-1)]) {
+      await page.getByRole("listitem").nth(names.indexOf(name)).locator(".more").click();
+      await page.getByRole("menuitem", { name: "Delete" }).click();
+      assert.equal(await page.locator("#delete-name").textContent(), name);
+      await button(page, "Cancel").click();
+    }
+    assert.equal(await page.evaluate(() => window.hostile), undefined);
+    assert.equal(await page.locator("#keys :is(img, script, iframe, a, style)").count(), 0);
+  },
+
+  async firstPaintTakes6RequestsAnd60KB(page) {
+    for (let i = 0; i < 10; i++) await api("POST", "/keys", {});
+    await signIn(page);
+    const replies = [];
+    page.on("response", (response) => {
+      if (response.status() !== 304) replies.push(response); // the next look at the list
+    });
+    await page.reload();
+    await row(page, "API key 10").waitFor();
+    const sizes = await Promise.all(replies.map(async (reply) => (await reply.body()).length));
+    const bytes = sizes.reduce((sum, size) => sum + size);
+    assert.ok(replies.length <= 6 && bytes <= 60_000, `${bytes} bytes in ${replies.length} replies: ${replies.map((reply) => reply.url())}`);
+    const shift = await page.evaluate(() => new Promise((resolve) => {
+      const observer = new PerformanceObserver(() => {});
+      observer.observe({ type: "layout-shift", buffered: true });
+      requestAnimationFrame(() => resolve(observer.takeRecords().reduce((sum, { value }) => sum + value, 0)));
+    }));
+    assert.ok(shift < 0.1, `the layout shifts by ${shift}`);
+  },
+};
+
+await run(tests[process.argv[2]]);
