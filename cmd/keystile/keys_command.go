@@ -161,9 +161,8 @@ func (k *keysRun) renameCommand() *cobra.Command {
 }
 
 func (k *keysRun) switchCommand(name, short string, active bool) *cobra.Command {
-	done := map[bool]string{true: "on", false: "off"}[active]
 	return k.changeCommand(name, short, keyBody{Active: &active}, func(changed admin.Updated) string {
-		return receiptText(done, changed.Record, changed.Receipt)
+		return receiptText(name+"d", changed.Record, changed.Receipt)
 	})
 }
 
@@ -265,11 +264,14 @@ func keyTable(list keyList) string {
 	return text.String()
 }
 
-// minute shortens a time of the API.
+// minute shortens a time of the API; "" is never.
 func minute(timestamp string) string {
+	if timestamp == "" {
+		return "never"
+	}
 	t, err := time.Parse(time.RFC3339, timestamp)
 	if err != nil {
-		return "never"
+		return printable(timestamp)
 	}
 	return t.UTC().Format("2006-01-02 15:04")
 }

@@ -239,7 +239,7 @@ func TestPendingReceiptIsDoneAndSaysUntilWhen(t *testing.T) {
 	east.client(t).rotate(t, made.Key, "1h") // or there is nothing to end
 	west.signal(t, syscall.SIGSTOP)
 	defer west.signal(t, syscall.SIGCONT)
-	for command, done := range map[string]string{"disable": "off", "rotate": "rotated and the replaced secret ended", "end-previous": "earlier secret ended"} {
+	for command, done := range map[string]string{"disable": "disabled", "rotate": "rotated and the replaced secret ended", "end-previous": "earlier secret ended"} {
 		code, out, said := keysAt(t, east.admin, command, "shop")
 		want := regexp.MustCompile(`^` + done + `, but not everywhere yet: ` + made.Key + ` "shop"\npending: west, effective by \d{4}-\S+Z\nThe change is made; it need not be repeated\.\n`)
 		if code != 0 || said != "" || !want.MatchString(out) {
@@ -356,7 +356,7 @@ func TestErrorsShowNothingThatASecretIsIn(t *testing.T) {
 func TestNamesCannotControlATerminal(t *testing.T) {
 	url := hostile(t, "application/json", `{"keys":[{"key":"kst_0000000000000000000001","name":"a\u001b[2Jb\u202ec","account":"x\ny","created":"\u001b]0;"}],"limit":1}`)
 	code, out, _ := keysAt(t, url, "list")
-	if code != 0 || strings.ContainsAny(out, "\x1b\u202e") || !strings.Contains(out, `"a\x1b[2Jb\u202ec"  "x\ny"   inactive`) {
+	if code != 0 || strings.ContainsAny(out, "\x1b\u202e") || !strings.Contains(out, `"a\x1b[2Jb\u202ec"  "x\ny"   inactive  "\x1b]0;"      never`) {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 }
