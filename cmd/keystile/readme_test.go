@@ -63,6 +63,17 @@ func TestAReadmeCommandThatNoTestRunsIsNoticed(t *testing.T) {
 	}
 }
 
+// TestReadmeBuildsTheBinaryBeforeItIsUsed has a reader go from top to bottom.
+func TestReadmeBuildsTheBinaryBeforeItIsUsed(t *testing.T) {
+	var names []string
+	for _, command := range codeBlocks(readReadme(t), "sh") {
+		names = append(names, blockName(command))
+	}
+	if built, used := slices.Index(names, "make build"), slices.Index(names, "keystile keys"); built < 0 || used < built {
+		t.Errorf("the commands come in the order %q", names)
+	}
+}
+
 func readReadme(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(moduleRoot(t), "README.md"))
