@@ -39,7 +39,7 @@ func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func(
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return c.unanswered(call, reason(err))
+		return c.noReply(call, reason(err))
 	}
 	defer response.Body.Close()
 	limit := cmp.Or(call.limit, maxReply)
@@ -47,15 +47,15 @@ func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func(
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case err != nil:
-		return c.unanswered(call, err)
+		return c.noReply(call, err)
 	case len(body) > int(limit):
-		return c.stranger("more than " + limit.String())
+		return c.notKeystile("more than " + limit.String())
 	case kind == "application/problem+json":
 		return c.refused(call, body)
 	case response.StatusCode/100 != 2 || kind != "application/json":
-		return c.stranger(fmt.Sprintf("status %d, %s", response.StatusCode, cmp.Or(kind, "no media type")))
+		return c.notKeystile(fmt.Sprintf("status %d, %s", response.StatusCode, cmp.Or(kind, "no media type")))
 	case json.Unmarshal(body, into) != nil || !fits():
-		return c.stranger("JSON of another kind")
+		return c.notKeystile("JSON of another kind")
 	}
 	return nil
 }
@@ -84,8 +84,8 @@ func (c *apiClient) request(ctx context.Context, call apiCall) (*http.Request, e
 // lostReply is the error of a change of which nobody knows whether it was made.
 type lostReply struct{ error }
 
-// unanswered explains why there is no reply.
-func (c *apiClient) unanswered(call apiCall, err error) error {
+// noReply explains why there is no reply.
+func (c *apiClient) noReply(call apiCall, err error) error {
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf(`nothing answers at %s, the address from %s (%w): see whether "keystile serve" is running there, or name another by --address`,
 			c.url, c.urlFrom, err)
@@ -97,8 +97,8 @@ func (c *apiClient) unanswered(call apiCall, err error) error {
 	return lostReply{fmt.Errorf("%w: %s", err, cmp.Or(call.unsure, lookInList))}
 }
 
-// stranger is the error of a reply that Keystile would not give.
-func (c *apiClient) stranger(reply string) error {
+// notKeystile is the error of a reply that Keystile would not give.
+func (c *apiClient) notKeystile(reply string) error {
 	return fmt.Errorf("what answers at %s, the address from %s, is not the admin API of keystile (%s): name another by --address",
 		c.url, c.urlFrom, printable(reply))
 }
@@ -111,7 +111,7 @@ func (c *apiClient) refused(call apiCall, document []byte) error {
 		RequestID    string `json:"request_id"`
 	}
 	if json.Unmarshal(document, &p) != nil || p.Code == "" {
-		return c.stranger("a problem of another kind")
+		return c.notKeystile("a problem of another kind")
 	}
 	switch p.Code {
 	case "unauthorized":
@@ -129,10 +129,10 @@ func (c *apiClient) refused(call apiCall, document []byte) error {
 	case "store_unreachable":
 		return fmt.Errorf("the key store cannot be reached, or did not confirm the change: try again later; %s", cmp.Or(call.unsure, lookInList))
 	}
-	return fmt.Errorf("%s (%s, request id %s)", c.harmless(p.Detail), c.harmless(p.Code), c.harmless(p.RequestID))
+	return fmt.Errorf("%s (%s, request id %s)", c.sanitize(p.Detail), c.sanitize(p.Code), c.sanitize(p.RequestID))
 }
 
-// harmless is a text of a server for a terminal or a log, without secrets that it sent back.
-func (c *apiClient) harmless(text string) string {
+// sanitize makes a text of a server fit for a terminal or a log, without secrets that it sent back.
+func (c *apiClient) sanitize(text string) string {
 	return printable(keys.Redact(strings.ReplaceAll(text, c.token.reveal(), redacted)))
 }

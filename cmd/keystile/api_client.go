@@ -35,7 +35,6 @@ type apiClient struct {
 	url, urlFrom string // without a slash at its end; where it was set
 	token        hidden
 	tokenFrom    string
-	proxy        string // URL of the proxy listener beside it; "": not known
 	http         http.Client
 }
 
@@ -114,10 +113,10 @@ type keyBody struct {
 func (c *apiClient) create(ctx context.Context, body keyBody) (admin.Created, error) {
 	call := apiCall{method: http.MethodPost, path: keysPath, body: body, header: http.Header{"Idempotency-Key": {rand.Text()}}}
 	var made admin.Created
-	whole := func() bool { return wholeCreated(made) }
-	err := c.call(ctx, call, &made, whole)
+	valid := func() bool { return validCreated(made) }
+	err := c.call(ctx, call, &made, valid)
 	if errors.As(err, new(lostReply)) {
-		if err = c.call(ctx, call, &made, whole); err != nil {
+		if err = c.call(ctx, call, &made, valid); err != nil {
 			err = fmt.Errorf(`%w; the first try may have made the key: "keystile keys list" shows it`, err)
 		}
 	}
@@ -128,8 +127,9 @@ func (c *apiClient) create(ctx context.Context, body keyBody) (admin.Created, er
 	return made, err
 }
 
-// wholeCreated keeps what is no key and its secret from being printed for a shell.
-func wholeCreated(made admin.Created) bool {
+// validCreated reports whether the reply has a key and its own secret: they may be pasted
+// into a shell. A repetition has no secret.
+func validCreated(made admin.Created) bool {
 	_, err := keys.ParseKey(made.Key)
 	return err == nil && (made.Replayed || isSecretOf(made.Key, made.Secret))
 }

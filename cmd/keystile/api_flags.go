@@ -29,19 +29,19 @@ func (f *apiFlags) add(flags *pflag.FlagSet) {
 // setting is a text and where it was set.
 type setting struct{ text, from string }
 
-// client reads the configuration only where it is needed: it may be of another machine, or
-// not for this user to read.
-func (f apiFlags) client(env []string) (*apiClient, error) {
+// client returns a client, and the URL of the proxy listener beside the API; "": it is not
+// known. The configuration is read only where it is needed: it may be of another machine,
+// or not for this user to read.
+func (f apiFlags) client(env []string) (api *apiClient, proxy string, err error) {
 	address := setting{f.address, "--address"}
 	if address.text == "" {
 		address = setting{lookup(env, addressVariable), addressVariable}
 	}
 	file, token := setting{f.tokenFile, "--token-file"}, lookup(env, tokenVariable)
-	proxy := ""
 	if f.config != "" || address.text == "" || file.text == "" && token == "" {
 		c, _, err := loadConfig(f.config, env)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if address.text == "" {
 			address = setting{reachable(c.Admin.Listen), "admin.listen"}
@@ -51,13 +51,11 @@ func (f apiFlags) client(env []string) (*apiClient, error) {
 			file = setting{c.Admin.TokenFile, "admin.token_file"}
 		}
 	}
-	api, err := newAPIClient(address)
-	if err != nil {
-		return nil, err
+	if api, err = newAPIClient(address); err != nil {
+		return nil, "", err
 	}
-	api.proxy = proxy
 	api.token, api.tokenFrom, err = apiToken(file, token)
-	return api, err
+	return api, proxy, err
 }
 
 // apiToken is the token in a file or, where none is named, of the environment.

@@ -23,6 +23,7 @@ const completionTimeout = 2 * time.Second
 type keysRun struct {
 	std    stdio
 	api    apiFlags
+	proxy  string // URL of the proxy listener beside the API; "": not known
 	output string
 }
 
@@ -48,10 +49,11 @@ func (k *keysRun) run(do func(ctx context.Context, api *apiClient, args []string
 		if k.output != "text" && k.output != "json" {
 			return wrongOutput(k.output)
 		}
-		api, err := k.api.client(k.std.env)
+		api, proxy, err := k.api.client(k.std.env)
 		if err != nil {
 			return err
 		}
+		k.proxy = proxy
 		return do(cmd.Context(), api, args)
 	}
 }
@@ -139,7 +141,7 @@ func (k *keysRun) runForSecret(cmd *cobra.Command, do func(context.Context, *api
 		case *quiet:
 			return k.show(nil, reply.secret+"\n")
 		}
-		return k.show(reply.object, newSecretText(reply, api.proxy))
+		return k.show(reply.object, newSecretText(reply, k.proxy))
 	})
 }
 
@@ -237,7 +239,7 @@ func (s stdio) confirm(ctx context.Context, question string) bool {
 func (k *keysRun) names(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	if api, err := k.api.client(k.std.env); err == nil && len(args) == 0 {
+	if api, _, err := k.api.client(k.std.env); err == nil && len(args) == 0 {
 		list, _ := api.list(ctx)
 		for _, r := range list.Keys {
 			names = append(names, cobra.CompletionWithDesc(r.Name, r.Key))
