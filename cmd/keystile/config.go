@@ -71,7 +71,7 @@ type clientTimeouts struct {
 }
 
 type adminConfig struct {
-	Listen        string   `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. It speaks plain HTTP: keep it on loopback or a private network. It keeps 100 connections. For one more it closes another: first those that have not brought the token, of them those from this machine last, then idle ones that have; never one that is serving an administrator."`
+	Listen        string   `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. It speaks plain HTTP: keep it on loopback or a private network. It keeps 100 connections. For one more it closes another: first those that have not brought the token or a session, of them those from this machine last, then idle ones that have; never one that is serving an administrator."`
 	TokenFile     string   `yaml:"token_file" is:"required" doc:"File with the administrator's token, made at the first start with mode 0600. The variable KEYSTILE_ADMIN_TOKEN takes its place."`
 	Hosts         []string `yaml:"hosts" is:"host" doc:"Names by which the admin listener may be called, beside localhost and IP addresses; any other Host is refused, except for /healthz and /readyz."`
 	MetricsPublic bool     `yaml:"metrics_public" doc:"Serve /metrics without a token to callers from other machines too."`
