@@ -15,6 +15,21 @@ import (
 	"keystile/keys"
 )
 
+// openRefused returns the error of a store that must be refused. OpenRedis also succeeds
+// when the server could not be asked in time, so it is tried three times; nil: it was
+// opened each time.
+func openRefused(t *testing.T, o RedisOptions) error {
+	t.Helper()
+	for range 3 {
+		r, err := OpenRedis(t.Context(), o)
+		if err != nil {
+			return err
+		}
+		_ = r.Close()
+	}
+	return nil
+}
+
 // cannotOpenRedis opens a store that must be refused with these words.
 func cannotOpenRedis(t *testing.T, address string, amend func(*RedisOptions), words ...string) error {
 	t.Helper()
@@ -22,13 +37,9 @@ func cannotOpenRedis(t *testing.T, address string, amend func(*RedisOptions), wo
 	if amend != nil {
 		amend(&o)
 	}
-	r, err := OpenRedis(t.Context(), o)
-	for tries := 1; err == nil; tries++ { // a server that could not be asked in time may be asked later
-		_ = r.Close()
-		if tries == 3 {
-			t.Fatal("it was opened")
-		}
-		r, err = OpenRedis(t.Context(), o)
+	err := openRefused(t, o)
+	if err == nil {
+		t.Fatal("it was opened")
 	}
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
