@@ -278,8 +278,8 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// again makes up to three attempts at what a machine that stands still for a moment can
-// make fail: one has to succeed. What is wrong with the code is wrong each time.
+// again makes up to three attempts at something that has to be in time. Only lateness may
+// be returned; a wrong outcome is t.Errorf inside attempt.
 func again(t testing.TB, attempt func() error) {
 	t.Helper()
 	var err error
@@ -290,6 +290,49 @@ func again(t testing.TB, attempt func() error) {
 		t.Logf("attempt %d: %v", n+1, err)
 	}
 	t.Error(err)
+}
+
+// unlessLate is again for an attempt whose outcome is wrong when this process stands still
+// for too long. The error of one in which it never stood still for longer than allowed
+// fails the test at once.
+func unlessLate(t testing.TB, allowed time.Duration, attempt func() error) {
+	t.Helper()
+	again(t, func() error {
+		stop := measureStalls()
+		defer stop()
+		err := attempt()
+		longest := stop()
+		if err == nil || longest > allowed {
+			return err
+		}
+		t.Errorf("%v, and this process stood still for %v at most", err, longest)
+		return nil
+	})
+}
+
+// measureStalls begins to watch this process, until stop is called. stop returns the
+// longest time for which it stood still, and may be called again.
+func measureStalls() (stop func() time.Duration) {
+	end, longest := make(chan struct{}), time.Duration(0)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			longest, last = max(longest, now.Sub(last)), now
+		}
+	})
+	return sync.OnceValue(func() time.Duration {
+		close(end)
+		watching.Wait()
+		return longest
+	})
 }
 
 // unusedAddress returns an address of this machine at which nobody listens, as long as

@@ -209,7 +209,7 @@ func (o *outages) judgeShots(out *outage, what string, earliest time.Time) {
 				continue
 			}
 			if refused++; refused == 1 {
-				o.complain("%s: a valid key was refused %v after the cut, %v after its end", what, s.sent.Sub(out.from), s.sent.Sub(out.back))
+				o.t.Errorf("%s: a valid key was refused %v after the cut, %v after its end", what, s.sent.Sub(out.from), s.sent.Sub(out.back))
 			}
 		}
 	}

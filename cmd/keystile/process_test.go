@@ -276,8 +276,8 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// again makes up to three attempts at what a machine that stands still for a moment can
-// make fail: one has to succeed. What is wrong with the code is wrong each time.
+// again makes up to three attempts at something that has to be in time. Only lateness may
+// be returned; a wrong outcome is t.Errorf inside attempt.
 func again(t testing.TB, attempt func() error) {
 	t.Helper()
 	var err error

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"keystile/cache"
 	"keystile/cache/redistest"
@@ -47,6 +48,10 @@ func TestRedisIsReachedOverTLSWithAPasswordFromAFile(t *testing.T) {
 	refuses(t, c, "store.redis.password_file: password has mode 0644, so users other than its owner could read or change the secret in it; type: chmod 0640 password")
 }
 
+// replicaPatience is how long a reply waits for replicas at least before it says that
+// they lack a change.
+const replicaPatience = 400 * time.Millisecond
+
 func TestSentinelsAndClusterAreReachedAsConfigured(t *testing.T) {
 	fenced := redistest.Options{Lines: []string{"min-replicas-to-write 1"}}
 	primary := redistest.Start(t, fenced)
@@ -65,8 +70,12 @@ func TestSentinelsAndClusterAreReachedAsConfigured(t *testing.T) {
 			awaitReady(t, p)
 			made := p.client(t).create(t, "")
 			again(t, func() error { // a replica may be late
-				if kept := p.client(t).patch(t, made.Key, `{"active":true}`); kept.Effective != "everywhere" {
-					return fmt.Errorf("kept: %+v", kept)
+				began := time.Now()
+				kept := p.client(t).patch(t, made.Key, `{"active":true}`)
+				if took := time.Since(began); kept.Effective != "everywhere" && took >= replicaPatience {
+					return fmt.Errorf("kept: %+v, after %v", kept, took)
+				} else if kept.Effective != "everywhere" {
+					t.Errorf("kept: %+v, after %v already", kept, took)
 				}
 				return nil
 			})
