@@ -61,6 +61,15 @@ func (b *requestBody) arm() {
 // the rest, and what is left after that could be read as the next request.
 func (b *requestBody) unread() bool { return b != nil && !b.ended.Load() }
 
+// boundRest ends, after a while, the wait for the rest of a body that was not read to its
+// end. When the handler has returned and the answer is sent, net/http reads on, to spare
+// the client a reset, and has cleared all deadlines before. Then it closes the connection.
+func (b *requestBody) boundRest(after time.Duration) {
+	if b.unread() {
+		time.AfterFunc(after, func() { _ = b.control.SetReadDeadline(time.Unix(1, 0)) })
+	}
+}
+
 // refusal returns what to tell a client whose body could not be read, or nil if it
 // could.
 func (b *requestBody) refusal() *refusal {

@@ -339,3 +339,30 @@ func TestConnectionsBeyondTheLimitAreToldAndClosed(t *testing.T) {
 	})
 	second.send(s.request("GET /a HTTP/1.1")).answer("GET")
 }
+
+// TestClientThatStopsAfterAnEarlyAnswerIsCutOff: what is left of its body is not waited
+// for without end.
+func TestClientThatStopsAfterAnEarlyAnswerIsCutOff(t *testing.T) {
+	t.Parallel()
+	for name, sent := range map[string]struct{ header, body string }{
+		"half a body":          {"Content-Length: 10", "12345"},
+		"half a chunked body":  {"Transfer-Encoding: chunked", chunk("12345")},
+		"Expect: 100-continue": {"Content-Length: 10\r\nExpect: 100-continue", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, func(with *settings) { with.WriteProgress = brief }, scripted(func(c *upstreamConn) {
+				defer c.Close()
+				if _, err := http.ReadRequest(c.reader); err == nil {
+					c.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+					c.untilGone()
+				}
+			}))
+			c := s.dial(t).send(s.request("POST /a HTTP/1.1", sent.header) + sent.body)
+			if res, body := c.answer("POST"); res.StatusCode != 200 || body != "early" {
+				t.Errorf("status %d, body %q", res.StatusCode, body)
+			}
+			c.ended()
+		})
+	}
+}

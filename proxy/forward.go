@@ -36,6 +36,8 @@ func (p *Proxy) forward(x *exchange) {
 	if x.in.Body != nil && x.in.Body != http.NoBody {
 		x.body = newRequestBody(x.out.ResponseWriter, x.in, p.options.MaxBody, p.options.BodyProgress, p.options.Now)
 		x.in.Body = x.body
+		// Sending what is left of the answer may take as long as the client may refuse bytes.
+		defer x.body.boundRest(p.options.WriteProgress + drainDeadline)
 	}
 	p.reverse.ServeHTTP(x.out, x.in)
 }
