@@ -51,8 +51,10 @@ func (r *Record) Rotate(next Digest, overlap time.Duration, now time.Time) error
 		if !r.Digests[1].ended(now) {
 			return ErrOverlap
 		}
-		r.Digests[1] = r.Digests[0]
-		r.Digests[1].EndBy(now.Add(overlap).UnixMilli())
+		if r.Digests[0].Scheme != 0 { // else there is nothing to go on
+			r.Digests[1] = r.Digests[0]
+			r.Digests[1].EndBy(now.Add(overlap).UnixMilli())
+		}
 	}
 	r.Digests[0] = next
 	return nil

@@ -112,3 +112,13 @@ func TestDigestEndsAtTheSoonerOfTwoEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestRotationOfAKeyWithoutASecretLeavesNoPrevious: what was known to be ended can have
+// been taken from a record.
+func TestRotationOfAKeyWithoutASecretLeavesNoPrevious(t *testing.T) {
+	r := keys.Record{ID: keys.NewID(), Active: true}
+	next := keys.Digest{Sum: keys.Sum{1}, Scheme: keys.SHA256}
+	if err := r.Rotate(next, time.Hour, time.Now()); err != nil || r.Digests != [2]keys.Digest{next} {
+		t.Errorf("%+v, %v", r.Digests, err)
+	}
+}
