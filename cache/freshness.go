@@ -59,13 +59,6 @@ func (f *freshness) renew(sent time.Time, staleness time.Duration) {
 	f.set(proof{proved: sent, staleness: staleness, polled: sent})
 }
 
-// expire ends the proof, for a reason, until it is renewed.
-func (f *freshness) expire(why error) {
-	next := *f.state.Load()
-	next.why = why
-	f.set(next)
-}
-
 // check returns nil when the records are fresh. It may wait for a poll (pauseWait at
 // most), but only in a process that was stopped or whose polling has stopped.
 func (f *freshness) check() error {
@@ -95,9 +88,6 @@ func (f *freshness) check() error {
 
 // at returns nil if the proof holds at now.
 func (p *proof) at(now time.Time) error {
-	if p.why != nil {
-		return p.why
-	}
 	if age := elapsed(p.proved, now); age >= p.staleness {
 		return fmt.Errorf("%w: its records were last proved fresh %s ago", keys.ErrUnavailable, age.Round(time.Millisecond))
 	}

@@ -23,8 +23,9 @@ import (
 )
 
 var (
-	errNotLoaded = fmt.Errorf("%w: its records are not loaded yet", keys.ErrUnavailable)
-	errClosed    = fmt.Errorf("%w: it is closed", keys.ErrUnavailable)
+	errNotReached = fmt.Errorf("%w: it has not been reached since this process started", keys.ErrUnavailable)
+	errNotLoaded  = fmt.Errorf("%w: its records are not loaded yet", keys.ErrUnavailable)
+	errClosed     = fmt.Errorf("%w: it is closed", keys.ErrUnavailable)
 )
 
 // Observer is told of every change that a Mirror took, after the change can be

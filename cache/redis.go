@@ -91,16 +91,14 @@ type Redis struct {
 
 	idle chan *session // for changes
 
-	mu         sync.Mutex // makes applying an entry, and telling the watchers, one step
-	set        replica
-	watchers   []*watcher
-	store      string // id of the store, once found
-	dead       error  // why nothing can be done any more: closed
-	unfenced   bool   // see RedisOptions.AllowUnfenced
-	waitToJoin bool   // a process that joins waits for a replica
-	replicas   int    // the most that a server was seen with
-	evicts     bool   // the server may evict keys, and with them the table of proxies
-	warned     string // what was last warned of
+	mu       sync.Mutex // makes applying an entry, and telling the watchers, one step
+	set      replica
+	watchers []*watcher
+	store    string // id of the store, once found
+	dead     error  // why nothing can be done any more: closed
+	unfenced bool   // see RedisOptions.AllowUnfenced
+	evicts   bool   // the server may evict keys, and with them the table of proxies
+	warned   string // what was last warned of
 
 	serving chan struct{} // closed when the Mirror was proved fresh for the first time
 	wake    chan struct{} // a reason to poll at once
@@ -200,7 +198,7 @@ func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored,
 // known returns an error unless a store is the one that this process has found.
 func (r *Redis) known(store string) error {
 	if store == "" || store != r.storeID() {
-		return unavailable("reading the store", errForeign)
+		return r.foreign(store)
 	}
 	return nil
 }
@@ -223,7 +221,7 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 		} else {
 			found, err = r.recordsOf(ctx, s, account)
 		}
-		if errors.Is(err, errForeign) {
+		if errors.Is(err, errForeign) || errors.Is(err, errNotReached) {
 			return own(err)
 		}
 		return err

@@ -145,14 +145,9 @@ func (r *Redis) checkFence(info string) error {
 	unfenced := replicated && !fenced
 	r.mu.Lock()
 	r.unfenced = unfenced // also if it became so while we serve, which is no reason to stop
-	r.waitToJoin = fenced && r.o.WaitReplicas > 0
-	r.replicas = max(r.replicas, replicas)
-	alone := r.replicas == 0 && !fenced && r.o.Server.SentinelPrimary == ""
-	// Of several replicas, the one that takes over may not be the one that confirmed a row.
-	unconfirmed := !alone && (r.replicas > 1 || r.o.WaitReplicas == 0 || r.o.AllowUnfenced)
 	r.mu.Unlock()
-	if !alone || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
-		r.table.replicated(r.o.FenceLag+r.o.ReceiptDeadline+deposedMargin, unconfirmed)
+	if replicated || fenced || r.o.Server.Cluster { // and stays so, for a primary that was replaced has lost its replicas
+		r.table.replicated(r.o.FenceLag + r.o.ReceiptDeadline + deposedMargin)
 	}
 	if unfenced && !r.o.AllowUnfenced {
 		return &settingError{errors.New("the server has replicas but no min-replicas-to-write: cut off from them it would go on as a second primary; " +

@@ -43,19 +43,17 @@ func ResyncCauses() []ResyncCause {
 
 // follower is the one goroutine that polls the store and applies what it learns.
 type follower struct {
-	r           *Redis
-	session     *session
-	counter     uint64
-	loaded      bool        // the Mirror holds a set
-	live        bool        // our row says that we may admit
-	confirmedOn *session    // on which a replica has confirmed our row, since we were last fresh
-	waits       bool        // no replica has yet, and that was logged
-	resync      ResyncCause // the set must be read again; "": no
-	fork        uint64      // the store may lack what we know of later versions than this
-	asked       time.Time   // when we last asked for all rows
-	checked     time.Time   // when the server was last checked
-	told        []failure   // kinds of failures since a poll succeeded, each of which was logged
-	first       sync.Once   // the Mirror was proved fresh
+	r       *Redis
+	session *session
+	counter uint64
+	loaded  bool        // the Mirror holds a set
+	live    bool        // our row says that we may admit
+	resync  ResyncCause // the set must be read again; "": no
+	fork    uint64      // the store may lack what we know of later versions than this
+	asked   time.Time   // when we last asked for all rows
+	checked time.Time   // when the server was last checked
+	told    []failure   // kinds of failures since a poll succeeded, each of which was logged
+	first   sync.Once   // the Mirror was proved fresh
 }
 
 // follow polls until ctx is done.
@@ -175,10 +173,7 @@ func (f *follower) try(ctx context.Context, sent time.Time) (again bool, err err
 	if err != nil {
 		return false, err
 	}
-	if again, err = f.take(answer, sent); err != nil || again || f.live {
-		return again, err
-	}
-	return f.confirm(ctx)
+	return f.take(answer, sent)
 }
 
 // prepare sees to it that there is a session, that the store is the one we know, and
@@ -229,7 +224,7 @@ func (f *follower) poll(ctx context.Context) (pollAnswer, error) {
 	defer cancel()
 	r := f.r
 	f.counter++
-	f.setLive()
+	f.live = f.live || f.loaded
 	own := row{applied: r.o.Mirror.Version(), live: f.live, counter: f.counter, staleness: r.o.MaxStaleness, name: r.o.Name}
 	all := elapsed(f.asked, r.clock()) >= rowsInterval
 	raw, err := r.scripts.poll.Run(ctx, f.session.conn, r.common(),
@@ -281,8 +276,7 @@ func decodePoll(raw []any) (answer pollAnswer, table map[string]string, err erro
 }
 
 // take applies what a poll, sent at the given time, has returned. Freshness is renewed
-// only if nothing is left to apply, the set is the store's to the last bit, and the poll
-// told others that we may admit.
+// only if nothing is left to apply, and the set is the store's to the last bit.
 func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 	mirror := f.r.o.Mirror
 	for i := range a.entries {
@@ -304,12 +298,7 @@ func (f *follower) take(a pollAnswer, sent time.Time) (again bool, err error) {
 		return f.diverged(sent, ResyncDigest, 0)
 	}
 	f.r.state.remember(f.r.storeID(), a.version)
-	if !f.live { // then no change waited for us
-		mirror.fresh.completed(sent)
-		return len(a.entries) > 0, nil
-	}
 	mirror.fresh.renew(sent, f.r.o.MaxStaleness)
-	f.confirmedOn = nil
 	f.first.Do(func() { close(f.r.serving) })
 	return len(a.entries) > 0, nil // then the next poll tells others how far we are
 }
@@ -361,7 +350,7 @@ func (f *follower) diverged(sent time.Time, cause ResyncCause, fork uint64) (aga
 	if cause == ResyncWentBack && f.r.o.Events.RolledBack != nil {
 		f.r.o.Events.RolledBack()
 	}
-	f.resync, f.fork, f.confirmedOn = cause, fork, nil
+	f.resync, f.fork = cause, fork
 	f.r.o.Mirror.fresh.completed(sent)
 	return true, nil
 }

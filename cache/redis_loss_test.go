@@ -270,3 +270,43 @@ func TestRepeatedChangeIsNotEverywhereWhileNoReplicaHasIt(t *testing.T) {
 	x.replica.Continue()
 	x.eventually("the replica has it", func() bool { return replicasOf(second) == 1 })
 }
+
+// TestChangeAfterARestartIsNotEverywhereWhileAStrangerAdmits has a process join out of
+// sight of another, and its row lost with the server.
+func TestChangeAfterARestartIsNotEverywhereWhileAStrangerAdmits(t *testing.T) {
+	server := startServer(t)
+	short := func(o *RedisOptions) { o.MaxStaleness, o.FenceLag = 3*time.Second, time.Second }
+	near, far := redistest.NewProxy(t, server.Addr()), redistest.NewProxy(t, server.Addr())
+	m := join(t, near.Addr(), short)
+	key := m.mustCreate("a")
+	server.Must("CONFIG", "SET", "appendonly", "no")
+	server.Must("SAVE")
+	near.SetMode(redistest.Cut)
+	stranger := join(t, far.Addr(), short)
+	server.Kill()
+	far.SetMode(redistest.Cut)
+	server.Restart()
+	near.SetMode(redistest.Pass)
+	await(t, "a change is everywhere", func() bool {
+		_, receipt, err := m.Update(t.Context(), key.ID, func(r *keys.Record) error { r.Active = !r.Active; return nil })
+		return err == nil && receipt.Everywhere()
+	})
+	if stranger.admits(key.ID) {
+		t.Error("a change is everywhere, and a process that nobody knows admits by the record before")
+	}
+}
+
+// TestStoreThatWasNotReachedYetIsNoRollback: who did not see the store when it started
+// knows of none that was there before.
+func TestStoreThatWasNotReachedYetIsNoRollback(t *testing.T) {
+	server := startServer(t)
+	r, err := OpenRedis(t.Context(), RedisOptions{Server: RedisServer{Addresses: []string{server.Addr()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	r.store = "" // as if the server had not answered
+	if _, err := r.List(t.Context(), ""); !errors.Is(err, errNotReached) || errors.Is(err, errForeign) {
+		t.Errorf("a list: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -388,4 +389,29 @@ func (m *member) sameSet(c *rawStore) {
 func startServer(t testing.TB, lines ...string) *redistest.Server {
 	t.Helper()
 	return redistest.Start(t, redistest.Options{Lines: lines})
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(words string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), words)
+}
+
+// polls waits until the member has polled n times more.
+func (m *member) polls(n int) {
+	m.t.Helper()
+	before := m.told.read(func(e *told) int { return e.polls })
+	await(m.t, "it polls", func() bool { return m.told.read(func(e *told) int { return e.polls }) >= before+n })
 }

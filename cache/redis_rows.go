@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +30,8 @@ func parseRow(text string) (row, bool) {
 		return row{}, false
 	}
 	staleness, err := strconv.ParseInt(parts[3], 10, 64)
-	if err != nil || parts[1] != "0" && parts[1] != "1" {
+	const most = math.MaxInt64 / int64(2*time.Millisecond) // with its 1 % a Duration holds it
+	if err != nil || staleness <= 0 || staleness > most || parts[1] != "0" && parts[1] != "1" {
 		return row{}, false
 	}
 	return row{
@@ -48,14 +50,12 @@ type rows struct {
 	// deposed is how long a primary that was replaced may accept changes, and a change
 	// there take; 0: there is nobody to replace it.
 	deposed time.Duration
-	// unconfirmed says that a server which takes over may lack the row of a process that
-	// joined at the one before.
-	unconfirmed bool
-	seen        map[string]*seenRow
-	// looked says that there was a look, the last one at the server run; takenOver that
-	// another server was there before, and this process saw it.
-	looked, takenOver bool
-	run               string
+	seen    map[string]*seenRow
+	// looked says that there was a look, the last one at the server run; took is when that
+	// server took over, as far as this process knows (zero: it has not asked).
+	looked bool
+	run    string
+	took   time.Time
 	// elsewhere are the processes that were not seen to poll the present server. What it
 	// has of them may come from the server before, where they may still be.
 	elsewhere map[string]bool
@@ -84,7 +84,7 @@ func (t *rows) look(run string, texts map[string]string) {
 	now := t.now()
 	first := !t.looked || run != t.run // look at this server
 	if first {
-		t.arrive(run, texts)
+		t.arrive(run, texts, now)
 	}
 	for id, text := range texts {
 		if have := t.seen[id]; have != nil && have.text == text {
@@ -109,25 +109,27 @@ func (t *rows) look(run string, texts map[string]string) {
 }
 
 // arrive notes that the server run is another than the last, or the first.
-func (t *rows) arrive(run string, texts map[string]string) {
+func (t *rows) arrive(run string, texts map[string]string, now time.Time) {
 	for id := range t.seen {
 		t.elsewhere[id] = true
 	}
 	for id := range texts {
 		t.elsewhere[id] = true
 	}
-	t.takenOver = t.looked
+	t.took = time.Time{}
+	if t.looked { // it took over since the last look
+		t.took = now
+	}
 	t.looked, t.run = true, run
 }
 
-// replicated says for how long a primary that was replaced may accept changes, and
-// whether the one that replaces it may lack the row of a process that joined. A process
+// replicated says for how long a primary that was replaced may accept changes. A process
 // that has moved to the new one stands still for whoever asks the old one: it must not
 // count as lapsed as long as the old one is believed.
-func (t *rows) replicated(deposed time.Duration, unconfirmed bool) {
+func (t *rows) replicated(deposed time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.deposed, t.unconfirmed = deposed, unconfirmed
+	t.deposed = deposed
 }
 
 // lapsed reports whether the row's process refuses by itself: its row has stood
@@ -157,23 +159,25 @@ func (t *rows) pending(version uint64, fence time.Time) (pending []keys.Pending)
 	return pending
 }
 
-// fence returns until when a process may admit requests by what a server that was
-// taken over from told it, unknown to us; zero: none. runAge says how long ago, by its
-// own clock, the present server took over (negative: it is the first). That a row
-// stands still says nothing here: its process may move it on the server before.
+// fence returns until when a process may admit requests by what a server that was taken
+// over from told it, whether or not its row is known: the present server may have lost
+// it. Zero: there is none. Of a server that was there before the first look, runAge says
+// how long ago it took over, by its own clock, which is believed once (negative: it is the
+// first).
 func (t *rows) fence(runAge, lag time.Duration) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// We knew who was there, nobody joined since whom we do not know, and all are here.
-	known := t.takenOver && !t.unconfirmed && len(t.elsewhere) == 0
-	if runAge < 0 || known {
+	if runAge < 0 {
 		return time.Time{}
 	}
 	now, staleness := t.now(), t.own
+	if t.took.IsZero() {
+		t.took = now.Add(-runAge)
+	}
 	for _, s := range t.seen {
 		staleness = max(staleness, s.staleness)
 	}
-	until := now.Add(staleness + lag + time.Second - runAge)
+	until := t.took.Add(staleness + lag + time.Second)
 	if !until.After(now) {
 		clear(t.elsewhere)
 		return time.Time{}

@@ -203,9 +203,18 @@ func (r *Redis) call(ctx context.Context, s *session, script *redis.Script, name
 		return nil, errors.New("a script gave no answer")
 	}
 	if answer[0] == "foreign" {
-		return nil, fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
+		return nil, r.foreign(answer[1])
 	}
 	return answer, nil
+}
+
+// foreign is the error of a server that holds another store than the one this process
+// has found, if it has found one; it may remember one from before.
+func (r *Redis) foreign(have string) error {
+	if remembered := r.state.get().Store; r.storeID() == "" && (remembered == "" || remembered == have) {
+		return errNotReached
+	}
+	return fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
 }
 
 // errForeign says that the server does not hold the store that this process knows.

@@ -21,6 +21,7 @@ func redisHarness(start func(t testing.TB, dir string) (address string)) keystes
 			if err != nil {
 				t.Fatal(err)
 			}
+			await(t, "the store is served", func() bool { return r.o.Mirror.Fresh() == nil })
 			return r
 		},
 		Immediate: true,
