@@ -1,6 +1,6 @@
 // The list of keys: its rows, the switch and the menu of each, and the dialogs for adding, renaming and deleting.
 
-import { $, call, clockTime, copy, notify, presence, showAge, showDate, submits } from "./page.js";
+import { $, call, clockTime, copy, notify, presence, showAge, showDate, showSecret, startPage, submits } from "./page.js";
 
 const account = "default"; // the only one
 const rows = new Map(); // by key, in the order of the list
@@ -9,7 +9,7 @@ let etag = "";
 let changes = 0; // made from this page
 
 /** Reads the list again if it has changed. */
-export async function refreshKeys() {
+async function refreshKeys() {
   const before = changes;
   const headers = etag ? { "If-None-Match": etag } : {};
   const { response, json } = await call("GET", `/keys?account=${account}`, { headers });
@@ -201,9 +201,10 @@ async function add() {
     const [{ json }, { proxy }] = await Promise.all([creation, presence()]);
     operation = "";
     const { secret, replayed, ...record } = json;
-    changed(record).element.classList.add("new");
+    const row = changed(record);
+    row.element.classList.add("new");
     if (replayed) notify(`“${record.name}” was added, but its secret was lost on the way. Delete it, and add another.`, { bad: true });
-    else showSecret(record, secret, proxy);
+    else showSecret({ ...record, secret, proxy }, () => $("add").disabled && row.more.focus());
   } catch (refusal) {
     if (!refusal.unsure) operation = "";
     etag = "";
@@ -211,55 +212,6 @@ async function add() {
   } finally {
     button.ariaBusy = null;
   }
-}
-
-function showSecret({ key, name }, secret, proxy) {
-  $("added-name").textContent = name;
-  $("added-key").textContent = key;
-  $("added-secret").textContent = secret;
-  $("added-curl").textContent = `curl ${proxyAddress(proxy)}/v1/models \\\n  -H 'X-Key: Key ${key}' \\\n  -H 'X-Secret: Secret ${secret}'`;
-  $("added-hint").textContent = proxy
-    ? "The path is an example: take one that your service has."
-    : "The address and the path are examples: take those of your proxy and service.";
-  $("saved").checked = false;
-  allowClosing();
-  $("added").showModal();
-}
-
-/** Returns where the proxy is called from the browser's machine: loopback is another machine there. */
-function proxyAddress(proxy) {
-  if (!proxy) return "https://your-proxy";
-  const url = new URL(proxy);
-  if (["127.0.0.1", "[::1]"].includes(url.hostname)) url.hostname = location.hostname;
-  return url.origin;
-}
-
-function allowClosing() {
-  const saved = $("saved").checked;
-  $("done").disabled = !saved;
-  $("added").closedBy = saved ? "closerequest" : "none";
-}
-
-function keepUnsaved(event) {
-  if ($("added").open && !$("saved").checked) event.preventDefault();
-}
-
-function secretClosed() {
-  if (!$("saved").checked) { // a browser that closes it all the same
-    $("added").showModal();
-    return;
-  }
-  const row = rows.get($("added-key").textContent);
-  for (const id of ["added-key", "added-secret", "added-curl"]) $(id).textContent = "";
-  if ($("add").disabled) row?.more.focus();
-}
-
-async function copyHalf({ currentTarget: button }) {
-  const copied = await copy($(button.dataset.copy), button);
-  const word = button.firstChild;
-  word.data = copied ? "Copied" : "Copy";
-  $("added").querySelector("[role=status]").textContent = copied ? "Copied" : "Selected: copy it with Ctrl+C";
-  if (copied) setTimeout(() => (word.data = "Copy"), 2_000);
 }
 
 // Rename and delete
@@ -317,18 +269,11 @@ function neighbour(row) {
   return beside?.querySelector(".more") ?? $("add");
 }
 
-/** Makes the list answer to people. */
-export function startKeys() {
-  $("add").onclick = add;
-  $("menu").onkeydown = menuKeys;
-  $("menu").ontoggle = ({ newState }) => {
-    if (newState === "open") $("menu-rename").focus();
-  };
-  $("menu-rename").onclick = () => choose(rename);
-  $("menu-delete").onclick = () => choose(confirmDelete);
-  $("saved").onchange = allowClosing;
-  for (const [target, event] of [[$("added"), "cancel"], [window, "beforeunload"]]) target.addEventListener(event, keepUnsaved);
-  $("added").onclose = secretClosed;
-  for (const button of document.querySelectorAll("[data-copy]")) button.onclick = copyHalf;
-  for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
-}
+$("add").onclick = add;
+$("menu").onkeydown = menuKeys;
+$("menu").ontoggle = ({ newState }) => {
+  if (newState === "open") $("menu-rename").focus();
+};
+$("menu-rename").onclick = () => choose(rename);
+$("menu-delete").onclick = () => choose(confirmDelete);
+startPage(refreshKeys);

@@ -1,4 +1,4 @@
-// What every part of the page needs: calls of the API, sign-in, results, dialogs, copying, times.
+// The page: calls of the API, sign-in, the views, dialogs, the secret that is shown once, results, copying, times.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -29,6 +29,7 @@ export class Refusal extends Error {
  * is lost. Returns the response and its JSON; throws a Refusal.
  */
 export async function call(method, path, { body, headers } = {}) {
+  if (!entered) await enter();
   for (;;) {
     const [response, json] = await send(method, path, body, headers);
     if (response.ok || response.status === 304) return { response, json };
@@ -51,6 +52,22 @@ async function send(method, path, body, headers) {
   } catch {
     throw new Refusal(0, {});
   }
+}
+
+let entered = false; // somebody has been signed in
+
+/** Asks for the session before anything else is: without one, other calls would count as failed authentications. */
+async function enter() {
+  const state = await askSession();
+  [session, asked] = [Promise.resolve(state), performance.now()];
+  if (!state.signed_in) await signIn();
+  entered = true;
+}
+
+async function askSession() {
+  const [response, json] = await send("GET", "/session");
+  if (!response.ok) throw new Refusal(response.status, json);
+  return json;
 }
 
 let signingIn; // for all calls that wait for it
@@ -81,10 +98,106 @@ let session; // what the server said of it last
 export function presence() {
   if (performance.now() - asked >= presenceInterval) {
     asked = performance.now();
-    session = send("GET", "/session").then(([, json]) => json, () => ({}));
+    session = askSession().catch(() => ({}));
   }
   return session;
 }
+
+// The views
+
+const pace = 3_000; // ms between two looks at what is shown
+const views = { "#proxies": refreshProxies }; // what reads each again
+let shown = false; // the list has been there once
+let recovered; // takes the notice of an outage away
+
+const view = () => (location.hash in views ? location.hash : "#keys");
+
+function showView() {
+  for (const link of document.querySelectorAll("nav a")) {
+    const current = link.hash === view();
+    if (current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+    $(`${link.hash.slice(1)}-view`).hidden = !current;
+    if (current) document.title = `${$(`${link.hash.slice(1)}-title`).textContent} · Keystile`;
+  }
+  update();
+}
+
+async function update() {
+  try {
+    await views[view()]();
+    shown = true;
+    recovered?.();
+    recovered = undefined;
+  } catch (refusal) {
+    showOutage(refusal);
+  }
+}
+
+function showOutage({ message }) {
+  if (shown) {
+    recovered ??= notify(`${message} What you see may be out of date. Trying again…`, { bad: true });
+    return;
+  }
+  $("loading").hidden = true;
+  $("failed").hidden = false;
+  $("failure").textContent = message;
+  $("count").textContent = "Not known";
+}
+
+async function refreshProxies() {
+  const { json } = await call("GET", "/proxies");
+  const newest = Math.max(...json.proxies.map(({ applied }) => applied));
+  $("proxies").replaceChildren(...json.proxies.map((proxy) => proxyRow(proxy, newest)));
+  $("no-proxies").textContent = json.proxies.length ? "" : "No proxy is known.";
+  $("no-proxies").hidden = json.proxies.length > 0;
+}
+
+function proxyRow({ proxy, applied, serving }, newest) {
+  const row = document.createElement("tr");
+  const cells = [proxy, applied, (serving ? "Serving" : "Not serving") + (applied < newest ? `, ${newest - applied} behind` : "")];
+  row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+  row.children[1].className = "number";
+  row.children[2].className = serving ? "dot serving" : "dot";
+  return row;
+}
+
+async function signOut() {
+  try {
+    await call("DELETE", "/session");
+    location.reload();
+  } catch (refusal) {
+    notify(`You are still signed in. ${refusal.message}`, { bad: true, action: signOut });
+  }
+}
+
+/** Looks again, but not while nobody can see it or somebody is busy in a dialog. */
+async function look() {
+  if (!document.hidden && !document.querySelector("dialog[open]")) await update();
+}
+
+async function watch() {
+  await look();
+  setTimeout(watch, pace);
+}
+
+/** Shows the page, with what reads the list of keys again, and keeps it up to date. */
+export function startPage(refreshKeys) {
+  views["#keys"] = refreshKeys;
+  $("sign-out").onclick = signOut;
+  $("saved").onchange = allowClosing;
+  for (const [target, event] of [[$("added"), "cancel"], [window, "beforeunload"]]) target.addEventListener(event, keepUnsaved);
+  for (const button of document.querySelectorAll("[data-copy]")) button.onclick = copyHalf;
+  for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
+  $("retry").onclick = update;
+  addEventListener("hashchange", showView);
+  document.addEventListener("visibilitychange", look);
+  for (const sign of ["pointerdown", "keydown"]) addEventListener(sign, presence, { passive: true });
+  showView();
+  setTimeout(watch, pace);
+}
+
+// Dialogs
 
 /**
  * Gives the form of a dialog its work, which may return what to focus afterwards. While it is done the form cannot be
@@ -117,6 +230,60 @@ export function submits(dialog, errorID, work) {
     }
   };
 }
+
+// The secret that is shown once
+
+/** Shows a new secret until somebody says that it is saved, and then does what comes next. */
+export function showSecret({ key, name, secret, proxy }, next) {
+  $("added-name").textContent = name;
+  $("added-key").textContent = key;
+  $("added-secret").textContent = secret;
+  $("added-curl").textContent = `curl ${proxyAddress(proxy)}/v1/models \\\n  -H 'X-Key: Key ${key}' \\\n  -H 'X-Secret: Secret ${secret}'`;
+  $("added-hint").textContent = proxy
+    ? "The path is an example: take one that your service has."
+    : "The address and the path are examples: take those of your proxy and service.";
+  $("saved").checked = false;
+  allowClosing();
+  $("added").onclose = () => secretClosed(next);
+  $("added").showModal();
+}
+
+/** Returns where the proxy is called from the browser's machine: loopback is another machine there. */
+function proxyAddress(proxy) {
+  if (!proxy) return "https://your-proxy";
+  const url = new URL(proxy);
+  if (["127.0.0.1", "[::1]"].includes(url.hostname)) url.hostname = location.hostname;
+  return url.origin;
+}
+
+function allowClosing() {
+  const saved = $("saved").checked;
+  $("done").disabled = !saved;
+  $("added").closedBy = saved ? "closerequest" : "none";
+}
+
+function keepUnsaved(event) {
+  if ($("added").open && !$("saved").checked) event.preventDefault();
+}
+
+function secretClosed(next) {
+  if (!$("saved").checked) { // a browser that closes it all the same
+    $("added").showModal();
+    return;
+  }
+  for (const id of ["added-key", "added-secret", "added-curl"]) $(id).textContent = "";
+  next();
+}
+
+async function copyHalf({ currentTarget: button }) {
+  const copied = await copy($(button.dataset.copy), button);
+  const word = button.firstChild;
+  word.data = copied ? "Copied" : "Copy";
+  $("added").querySelector("[role=status]").textContent = copied ? "Copied" : "Selected: copy it with Ctrl+C";
+  if (copied) setTimeout(() => (word.data = "Copy"), 2_000);
+}
+
+// Results, copying, times
 
 /**
  * Shows a result at the foot of the page, for a while or until the next; one that is bad stays until it is dismissed. With

@@ -69,6 +69,10 @@ func TestTortureConsoleRenamingTheAPIKey(t *testing.T) { useConsole(t, "renaming
 
 // What else holds of the console.
 
+func TestTortureConsoleOpenedByAStrangerIsNoFailedAuthentication(t *testing.T) {
+	useConsole(t, "strangersPageAsksOnlyForTheSession", nil)
+}
+
 func TestTortureConsoleKeepsTheSecretUntilItIsSaved(t *testing.T) {
 	useConsole(t, "secretStaysUntilItIsSaved", nil)
 }

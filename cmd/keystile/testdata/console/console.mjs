@@ -1,7 +1,7 @@
 // The tests of the console: node console.mjs NAME. Each starts with a page that nobody has signed in to, and no key.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { add, api, button, choose, done, listed, open, refuse, result, row, run, signIn, storeDown, token, whole } from "./browser.mjs";
+import { add, admin, api, button, choose, done, listed, open, refuse, result, row, run, signIn, storeDown, token, whole } from "./browser.mjs";
 
 const tests = {
   async creatingTheFirstKey(page) {
@@ -79,6 +79,18 @@ const tests = {
     await row(page, "Build server").waitFor();
     await result(page, "“Second” is now “Build server”.").waitFor();
     assert.deepEqual((await listed()).map(({ name }) => name), ["First", "Build server"]);
+  },
+
+  async strangersPageAsksOnlyForTheSession(page) {
+    const asked = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await page.reload();
+    await page.getByRole("dialog", { name: "Sign in to Keystile" }).waitFor();
+    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange"))); // looks again, if it did
+    assert.deepEqual(asked.filter((path) => path.startsWith("/api/")), ["/api/v1/session"]);
+    await signIn(page);
+    const metrics = await (await fetch(`${admin}/metrics`)).text();
+    assert.match(metrics, /^keystile_admin_authentication_failures_total\{reason="missing"\} 0$/m);
   },
 
   async secretStaysUntilItIsSaved(page) {
