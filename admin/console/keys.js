@@ -1,6 +1,8 @@
-// The list of keys: its rows, the switch and the menu of each, and the dialogs for adding, renaming and deleting.
+// The list of keys: its rows, the switch and the menu of each, and the dialogs for adding, renaming, rotating and deleting.
 
-import { $, call, clockTime, copy, notify, presence, showAge, showDate, showSecret, startPage, submits } from "./page.js";
+import {
+  $, call, clockTime, copy, momentOf, notify, presence, showAge, showDate, showMoment, showSecret, startPage, submits,
+} from "./page.js";
 
 const account = "default"; // the only one
 const rows = new Map(); // by key, in the order of the list
@@ -11,7 +13,7 @@ let changes = 0; // made from this page
 /** Reads the list again if it has changed. */
 async function refreshKeys() {
   const before = changes;
-  const headers = etag ? { "If-None-Match": etag } : {};
+  const headers = etag && !overlapIsOver() ? { "If-None-Match": etag } : {};
   const { response, json } = await call("GET", `/keys?account=${account}`, { headers });
   if (response.status === 200 && before === changes) { // else the list may be older than what is shown
     etag = response.headers.get("ETag");
@@ -21,6 +23,11 @@ async function refreshKeys() {
     showCount();
   }
   for (const row of rows.values()) showAge(row.used, row.record.last_used);
+}
+
+/** Reports whether an old secret has ended by itself, which the ETag of the list does not tell. */
+function overlapIsOver() {
+  return [...rows.values()].some(({ record }) => Date.parse(record.previous_valid_until) <= Date.now());
 }
 
 function showCount() {
@@ -52,6 +59,7 @@ function newRow(record) {
   const find = (selector) => element.querySelector(selector);
   const row = {
     record, element, name: find("bdi"), code: find("code"), copy: find(".copy"), created: find(".created time"), used: find(".used time"),
+    overlap: find(".overlap"),
     switch: find(".switch"), word: find(".state-word"), receipt: find(".receipt"), more: find(".more"),
   };
   row.code.textContent = record.key;
@@ -65,7 +73,7 @@ function newRow(record) {
 }
 
 function fill(row) {
-  const { name, active, created, last_used } = row.record;
+  const { name, active, created, last_used, previous_valid_until: until } = row.record;
   row.name.textContent = name;
   row.element.classList.toggle("off", !active);
   row.copy.setAttribute("aria-label", `Copy key of ${name}`);
@@ -73,7 +81,14 @@ function fill(row) {
   row.more.setAttribute("aria-label", `Actions for ${name}`);
   showDate(row.created, created);
   showAge(row.used, last_used);
+  showOverlap(row.overlap, until);
   if (row.switch.ariaBusy !== "true") showActive(row, active, active ? "Active" : "Inactive");
+}
+
+/** Says until when the old secret works, where it does. */
+function showOverlap(element, until) {
+  element.hidden = !until;
+  if (until) showMoment(element.querySelector("time"), until);
 }
 
 function showActive(row, active, word) {
@@ -99,12 +114,14 @@ function patch({ key, version }, body) {
   return call("PATCH", `/keys/${key}`, { body, headers: { "If-Match": `"${version}"` } });
 }
 
+async function readAgain() {
+  etag = "";
+  await refreshKeys().catch(() => {}); // the next one will
+}
+
 /** Brings the list up to date when a refusal shows that it was not. Returns what to tell. */
 async function explain(refusal, record) {
-  if (refusal.code === "version_mismatch" || refusal.code === "key_not_found") {
-    etag = "";
-    await refreshKeys().catch(() => {}); // the next one will
-  }
+  if (["version_mismatch", "key_not_found", "overlap_running"].includes(refusal.code)) await readAgain();
   switch (refusal.code) {
     case "version_mismatch":
       return `“${record.name}” was changed elsewhere in the meantime. The list shows how it is now.`;
@@ -135,7 +152,7 @@ async function setActive(row, active) {
     const { json } = await patch(record, { active });
     row.switch.ariaBusy = null;
     changed(json);
-    tellReceipt(row, json, word);
+    tellReceipt(row, json, active ? "On" : "Off", `“${json.name}” is ${word}`);
   } catch (refusal) {
     row.switch.ariaBusy = null;
     fill(row);
@@ -145,18 +162,28 @@ async function setActive(row, active) {
   }
 }
 
-function tellReceipt(row, receipt, word) {
+/** Says how far a change has reached: in a word or two on the row, in a sentence at the foot of the page. */
+function tellReceipt(row, receipt, words, sentence) {
   const waits = waitsFor(receipt);
-  row.receipt.textContent = waits ? `Pending: ${waits}` : `${word === "on" ? "On" : "Off"} everywhere`;
+  row.receipt.textContent = waits ? `Pending: ${waits}` : `${words} everywhere`;
   row.receipt.title = waits;
-  if (waits) notify(`“${row.record.name}” is ${word}. Still pending: ${waits}.`, { stays: true });
-  else notify(`“${row.record.name}” is ${word} everywhere.`);
+  notifyReach(receipt, sentence);
+}
+
+function notifyReach(receipt, sentence) {
+  notify(reach(receipt, sentence), { stays: waitsFor(receipt) !== "" });
+}
+
+/** Completes a sentence about a change by how far it has reached. */
+function reach(receipt, sentence) {
+  const waits = waitsFor(receipt);
+  return waits ? `${sentence}. Still pending: ${waits}.` : `${sentence} everywhere.`;
 }
 
 // The menu, which all rows share
 
 let chosen; // the row that it is about
-const menuHeight = 96; // px
+const menuHeight = 176; // px, at most
 
 /** Puts the menu under the button of a row, or above it at the foot of the window, before the button opens it. */
 function aimMenu(row) {
@@ -166,12 +193,14 @@ function aimMenu(row) {
   const { clientWidth, clientHeight } = document.documentElement;
   const below = button.bottom + menuHeight < clientHeight;
   menu.style.right = `${clientWidth - button.right}px`;
-  menu.style.top = `${scrollY + (below ? button.bottom : button.top - menuHeight)}px`;
+  menu.style.top = below ? `${scrollY + button.bottom}px` : "auto";
+  menu.style.bottom = below ? "auto" : `${clientHeight - scrollY - button.top}px`;
+  $("menu-end").hidden = !row.record.previous_valid_until;
   menu.setAttribute("aria-label", `Actions for ${row.record.name}`);
 }
 
 function menuKeys(event) {
-  const items = [...$("menu").querySelectorAll("[role=menuitem]")];
+  const items = [...$("menu").querySelectorAll("[role=menuitem]:not([hidden])")];
   const at = items.indexOf(document.activeElement);
   const step = { ArrowDown: at + 1, ArrowUp: at - 1 + items.length, Home: 0, End: items.length - 1 }[event.key];
   if (step !== undefined) {
@@ -204,7 +233,11 @@ async function add() {
     const row = changed(record);
     row.element.classList.add("new");
     if (replayed) notify(`“${record.name}” was added, but its secret was lost on the way. Delete it, and add another.`, { bad: true });
-    else showSecret({ ...record, secret, proxy }, () => $("add").disabled && row.more.focus());
+    else showSecret({ ...record, secret, proxy }, {
+      title: "Your new key",
+      text: "is active. Give its key and its secret to your client.",
+      next: () => $("add").disabled && row.more.focus(),
+    });
   } catch (refusal) {
     if (!refusal.unsure) operation = "";
     etag = "";
@@ -214,7 +247,62 @@ async function add() {
   }
 }
 
-// Rename and delete
+// Rotate
+
+function rotate(row) {
+  let { record } = row; // as it was when the dialog opened, or as it is known since
+  let lost = false; // the outcome of an attempt
+  const dialog = $("rotate");
+  const show = () => {
+    const until = record.previous_valid_until;
+    $("overlap").hidden = Boolean(until);
+    showOverlap($("overlap-runs"), until);
+  };
+  submits(dialog, "rotate-error", async () => {
+    const overlap = record.previous_valid_until ? "0s" : new FormData(dialog.querySelector("form")).get("overlap");
+    try {
+      const rotation = call("POST", `/keys/${record.key}/rotate`, { body: { overlap }, headers: { "If-Match": `"${record.version}"` } });
+      const [{ json }, { proxy }] = await Promise.all([rotation, presence()]);
+      return () => rotated(json, proxy, overlap === "0s" ? "The one before has ended" : "It works");
+    } catch (refusal) {
+      lost ||= refusal.unsure;
+      refusal.message = lost ? await explainLost(refusal, record) : await explain(refusal, record);
+      record = row.record;
+      show();
+      throw refusal;
+    }
+  });
+  dialog.querySelector("form").reset();
+  $("rotate-name").textContent = record.name;
+  show();
+  dialog.showModal();
+}
+
+/** Tells what to do when nobody knows whether the secret has been rotated: the reply may be what was lost. */
+async function explainLost(refusal, { key, version }) {
+  await readAgain();
+  const now = rows.get(key)?.record;
+  if (!now) return "The key was deleted elsewhere in the meantime.";
+  if (now.version !== version) {
+    return "The key has changed: its secret seems to be rotated, but the new one was lost on the way. Rotate again: that is safe, and makes another.";
+  }
+  return `${refusal.message} Whether the secret was rotated is not known. Rotate again: that is safe, and if it was, you are told.`;
+}
+
+/** Shows what a rotation has led to: the new secret, and what becomes of the others. */
+function rotated({ secret, ...record }, proxy, effect) {
+  const row = changed(record);
+  const until = record.previous_valid_until;
+  const old = until ? ` The old one works until ${momentOf(until)}.` : "";
+  tellReceipt(row, record, "Rotated", `The secret of “${record.name}” is rotated`);
+  showSecret({ ...record, secret, proxy }, {
+    title: "Your new secret",
+    text: `has a new secret: give it to your client. ${reach(record, effect)}${old}`,
+    next: () => row.more.focus(),
+  });
+}
+
+// Rename, delete, end the old secret
 
 function rename(row) {
   let { record } = row; // as it was when the dialog opened: what others change is not overwritten unseen
@@ -228,39 +316,67 @@ function rename(row) {
       record = row.record;
       throw refusal;
     }
-    return row.more;
+    return () => row.more.focus();
   });
   $("name").value = row.record.name;
   $("rename").showModal();
   $("name").select();
 }
 
-function confirmDelete(row) {
+/** Asks before a change that cannot be undone. */
+function confirmChange(row, { title, text, word }, change) {
   let { record } = row;
   const { key, name } = record;
-  const button = $("delete").querySelector(".primary");
-  button.textContent = "Delete";
-  submits($("delete"), "delete-error", async () => {
+  const dialog = $("confirm");
+  const button = dialog.querySelector(".primary");
+  button.textContent = word;
+  submits(dialog, "confirm-error", async () => {
     const next = neighbour(row);
     try {
-      const { json } = await call("DELETE", `/keys/${key}`, { headers: { "If-Match": `"${record.version}"` } });
-      const waits = waitsFor(json);
-      notify(waits ? `“${name}” is deleted. Still pending: ${waits}.` : `“${name}” is deleted.`, { stays: waits !== "" });
+      return await change(record);
     } catch (refusal) {
       refusal.message = await explain(refusal, record);
       record = row.record;
       button.textContent = "Try again";
       if (refusal.code !== "key_not_found") throw refusal;
       notify(refusal.message);
+      return gone(row, next);
     }
-    changes++;
-    remove(key);
-    showCount();
-    return next;
   });
-  $("delete-name").textContent = name;
-  $("delete-key").textContent = key;
-  $("delete").showModal();
+  dialog.querySelector("h2 span").textContent = title;
+  dialog.querySelector("bdi").textContent = name;
+  dialog.querySelector("p span").textContent = text;
+  dialog.querySelector("code").textContent = key;
+  dialog.showModal();
+}
+
+function confirmDelete(row) {
+  confirmChange(row, { title: "Delete", text: "Clients that use", word: "Delete" }, async ({ key, name, version }) => {
+    const { json } = await call("DELETE", `/keys/${key}`, { headers: { "If-Match": `"${version}"` } });
+    notifyReach(json, `“${name}” is deleted`);
+    return gone(row);
+  });
+}
+
+function confirmEnd(row) {
+  const words = {
+    title: "End the old secret of",
+    text: "The present secret goes on, but requests with the old one of",
+    word: "End old secret",
+  };
+  confirmChange(row, words, async (record) => {
+    const { json } = await patch(record, { previous_secret: null });
+    changed(json);
+    tellReceipt(row, json, "Ended", `The old secret of “${json.name}” has ended`);
+  });
+}
+
+/** Takes away the row of a key that there is no more. Returns what moves the focus on. */
+function gone(row, next = neighbour(row)) {
+  changes++;
+  remove(row.record.key);
+  showCount();
+  return () => next.focus();
 }
 
 /** Returns what to focus when a row has gone. */
@@ -275,5 +391,7 @@ $("menu").ontoggle = ({ newState }) => {
   if (newState === "open") $("menu-rename").focus();
 };
 $("menu-rename").onclick = () => choose(rename);
+$("menu-rotate").onclick = () => choose(rotate);
+$("menu-end").onclick = () => choose(confirmEnd);
 $("menu-delete").onclick = () => choose(confirmDelete);
 startPage(refreshKeys);

@@ -6,6 +6,7 @@ export const $ = (id) => document.getElementById(id);
 const words = {
   name_taken: "Another key has this name. Choose a different one.",
   no_answer: "Keystile does not answer.",
+  overlap_running: "The old secret still works, and a key has two secrets at most.",
   store_unreachable: "The key store cannot be reached, or has not confirmed the change.",
   unauthorized: "This is not the administrator token.",
 };
@@ -200,13 +201,13 @@ export function startPage(refreshKeys) {
 // Dialogs
 
 /**
- * Gives the form of a dialog its work, which may return what to focus afterwards. While it is done the form cannot be
- * sent again; what went wrong is said beside the field, and nothing typed is lost.
+ * Gives the form of a dialog its work, which may return what to do when the dialog has closed. While it is done the form
+ * cannot be sent again; what went wrong is said beside the field, and nothing typed is lost.
  */
 export function submits(dialog, errorID, work) {
   const form = dialog.querySelector("form");
   const button = form.querySelector(".primary");
-  const field = form.querySelector("input:not([hidden])");
+  const field = form.querySelector("input:not([hidden], [type=radio])");
   const say = (text) => {
     $(errorID).textContent = text;
     if (text) field?.setAttribute("aria-invalid", "true");
@@ -221,7 +222,7 @@ export function submits(dialog, errorID, work) {
     try {
       const next = await work();
       dialog.close();
-      next?.focus();
+      next?.();
     } catch (refusal) {
       say(refusal.message);
       field?.focus();
@@ -234,7 +235,9 @@ export function submits(dialog, errorID, work) {
 // The secret that is shown once
 
 /** Shows a new secret until somebody says that it is saved, and then does what comes next. */
-export function showSecret({ key, name, secret, proxy }, next) {
+export function showSecret({ key, name, secret, proxy }, { title, text, next }) {
+  $("added-title").textContent = title;
+  $("added-text").textContent = text;
   $("added-name").textContent = name;
   $("added-key").textContent = key;
   $("added-secret").textContent = secret;
@@ -272,7 +275,7 @@ function secretClosed(next) {
     return;
   }
   for (const id of ["added-key", "added-secret", "added-curl"]) $(id).textContent = "";
-  next();
+  next?.();
 }
 
 async function copyHalf({ currentTarget: button }) {
@@ -332,15 +335,22 @@ async function copyText(element) {
 const locale = "en-GB";
 const dates = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
 const moments = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
+const minutes = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const times = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
 const ages = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const units = [["minute", 60], ["hour", 3_600], ["day", 86_400]];
 
 export const clockTime = (iso) => times.format(new Date(iso));
+export const momentOf = (iso) => minutes.format(new Date(iso));
 
 /** Fills a time element with the date of a moment. */
 export function showDate(element, iso) {
   stamp(element, iso, dates.format(new Date(iso)));
+}
+
+/** Fills a time element with a moment of these weeks, to the minute. */
+export function showMoment(element, iso) {
+  stamp(element, iso, momentOf(iso));
 }
 
 /** Fills a time element with how long ago a moment was; without one: never. */

@@ -95,6 +95,30 @@ func TestTortureConsoleMakesNoSecondKeyWhenAReplyIsLost(t *testing.T) {
 	useConsole(t, "lostReplyMakesNoSecondKey", nil)
 }
 
+func TestTortureConsoleRotatesAndEndsTheOldSecret(t *testing.T) {
+	useConsole(t, "rotatingTheSecret", nil)
+}
+
+func TestTortureConsoleKeepsTheOldSecretAsLongAsChosen(t *testing.T) {
+	useConsole(t, "oldSecretWorksAsLongAsChosen", nil)
+}
+
+func TestTortureConsoleRotatingDuringAnOverlapEndsThePresentSecret(t *testing.T) {
+	useConsole(t, "rotationDuringAnOverlapEndsThePresentSecret", nil)
+}
+
+func TestTortureConsoleRotatesAgainWhenAReplyIsLost(t *testing.T) {
+	useConsole(t, "lostReplyOfARotationIsToldAndRotatingAgainIsSafe", nil)
+}
+
+func TestTortureConsoleSaysWhyARotationIsRefused(t *testing.T) {
+	useConsole(t, "refusedRotationSaysWhyAndKeepsTheChoice", nil)
+}
+
+func TestTortureConsoleShowsAnOverlapNoLongerThanItRuns(t *testing.T) {
+	useConsole(t, "overlapThatRunsOutIsNoLongerShown", nil)
+}
+
 func TestTortureConsoleLosesNothingWhenTheSessionEnds(t *testing.T) {
 	useConsole(t, "endedSessionLosesNothing", nil)
 }

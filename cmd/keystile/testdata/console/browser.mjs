@@ -88,15 +88,20 @@ export async function choose(page, name, action) {
 /** Adds a key as the guide says, and returns what the dialog shows. */
 export async function add(page) {
   await button(page, "Add key").click();
-  await page.getByRole("heading", { name: "Your new key" }).waitFor();
-  const shown = async (id) => page.locator(id).textContent();
-  const made = { key: await shown("#added-key"), secret: await shown("#added-secret"), curl: await shown("#added-curl") };
-  return made;
+  return shown(page, "Your new key");
+}
+
+/** Returns what the dialog with a new secret shows. */
+export async function shown(page, title) {
+  await page.getByRole("heading", { name: title }).waitFor();
+  const [key, secret, curl] = await Promise.all(["#added-key", "#added-secret", "#added-curl"].map((id) => page.locator(id).textContent()));
+  return { key, secret, curl };
 }
 
 export async function done(page) {
   await page.getByLabel("I have saved the secret").check();
   await button(page, "Done").click();
+  await page.waitForFunction(() => !document.getElementById("added-secret").textContent);
 }
 
 /** Makes the server refuse calls until the returned function is called. */

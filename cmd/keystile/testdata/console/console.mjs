@@ -1,7 +1,13 @@
 // The tests of the console: node console.mjs NAME. Each starts with a page that nobody has signed in to, and no key.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { add, admin, api, button, choose, done, listed, open, refuse, result, row, run, signIn, storeDown, token, whole } from "./browser.mjs";
+import { add, admin, api, button, choose, done, listed, open, refuse, result, row, run, shown, signIn, storeDown, token, whole } from "./browser.mjs";
+
+/** Returns the status of the curl line's call when it is made with a secret. */
+async function answer(curl, secret) {
+  const { status } = await fetch(curl.match(/http\S+/)[0], { headers: { Authorization: `Bearer ${secret}` } });
+  return status;
+}
 
 const tests = {
   async creatingTheFirstKey(page) {
@@ -53,10 +59,18 @@ const tests = {
     await whole(page, "delete-error");
     await work();
     await button(page, "Try again").click();
-    await result(page, "“Old” is deleted.").waitFor();
+    await result(page, "“Old” is deleted everywhere.").waitFor();
     await row(page, "Old").waitFor({ state: "detached" });
     assert.deepEqual((await listed()).map(({ name }) => name), ["Other"]);
     await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Actions for Other");
+
+    await api("POST", "/keys", { name: "Third" });
+    await row(page, "Third").waitFor();
+    await choose(page, "Other", "Delete");
+    await api("DELETE", `/keys/${(await listed())[0].key}`); // somebody else
+    await button(page, "Delete").click();
+    await result(page, "“Other” was deleted elsewhere in the meantime.").waitFor();
+    await page.waitForFunction(() => document.activeElement.getAttribute("aria-label") === "Actions for Third");
   },
 
   async renamingAKey(page) {
@@ -245,6 +259,151 @@ const tests = {
     assert.equal((await listed()).length, 1);
   },
 
+  async rotatingTheSecret(page) {
+    const { key, secret: old } = await api("POST", "/keys", { name: "Shop" });
+    await signIn(page);
+    await choose(page, "Shop", "Rotate secret");
+    assert.ok(await page.getByLabel("For 24 hours").isChecked());
+    await whole(page, "rotate");
+    await button(page, "Cancel").click();
+    assert.equal((await listed())[0].version, 1, "a cancelled rotation rotates");
+    await choose(page, "Shop", "Rotate secret");
+    await button(page, "Rotate secret").click();
+    const { secret, curl } = await shown(page, "Your new secret");
+    assert.notEqual(secret, old);
+    await page.getByText(/^has a new secret: give it to your client\. It works everywhere\. The old one works until \d+ \w+, \d\d:\d\d\.$/).waitFor();
+    await whole(page, "rotate-secret");
+    await page.keyboard.press("Escape");
+    assert.ok(await button(page, "Done").isDisabled(), "Done works before the secret is saved");
+    assert.deepEqual([await answer(curl, old), await answer(curl, secret)], [200, 200]);
+    await done(page);
+    assert.ok(!(await page.content()).includes(secret), "the secret is still on the page");
+
+    const overlap = row(page, "Shop").getByText("Old secret works until");
+    await row(page, "Shop").getByText("Rotated everywhere").waitFor();
+    await overlap.waitFor();
+    await page.reload();
+    await overlap.waitFor();
+    await whole(page, "overlap");
+    await button(page, "Actions for Shop").click();
+    await page.getByRole("menu").waitFor();
+    await whole(page, "overlap-menu");
+    await page.getByRole("menuitem", { name: "End old secret now" }).click();
+    const dialog = page.getByRole("alertdialog", { name: "End the old secret of “Shop”?" });
+    await dialog.getByText(key).waitFor();
+    await whole(page, "overlap-end");
+    const work = await refuse(page, "**/keys/*", "PATCH", ...storeDown);
+    await button(page, "End old secret").click();
+    await dialog.getByText("The key store cannot be reached").waitFor();
+    assert.equal(await answer(curl, old), 200);
+    await work();
+    await button(page, "Try again").click();
+    await result(page, "The old secret of “Shop” has ended everywhere.").waitFor();
+    await row(page, "Shop").getByText("Ended everywhere").waitFor();
+    await overlap.waitFor({ state: "hidden" });
+    assert.deepEqual([await answer(curl, old), await answer(curl, secret)], [401, 200]);
+    await button(page, "Actions for Shop").click();
+    await page.getByRole("menuitem", { name: "Rename" }).waitFor();
+    assert.equal(await page.getByRole("menuitem", { name: "End old secret now" }).count(), 0);
+  },
+
+  async oldSecretWorksAsLongAsChosen(page) {
+    const choices = { "For 1 hour": 1, "For 24 hours": 24, "For 7 days": 168, "It ends at once": 0 };
+    for (const name in choices) await api("POST", "/keys", { name });
+    await signIn(page);
+    for (const [name, hours] of Object.entries(choices)) {
+      await choose(page, name, "Rotate secret");
+      await page.getByLabel(name, { exact: true }).check();
+      await button(page, "Rotate secret").click();
+      await shown(page, "Your new secret");
+      if (!hours) await page.getByText("The one before has ended everywhere.").waitFor();
+      await done(page);
+      const { previous_valid_until: until } = (await listed()).find((record) => record.name === name);
+      const left = until ? (Date.parse(until) - Date.now()) / 3_600_000 : 0;
+      assert.ok(Math.abs(left - hours) < 0.5, `${name}: ${left} hours`);
+      assert.equal(await row(page, name).getByText("Old secret works until").isVisible(), hours > 0);
+    }
+  },
+
+  async rotationDuringAnOverlapEndsThePresentSecret(page) {
+    const { key, secret: oldest } = await api("POST", "/keys", { name: "Shop" });
+    await signIn(page);
+    await choose(page, "Shop", "Rotate secret");
+    const { secret: present } = await api("POST", `/keys/${key}/rotate`, { overlap: "24h" }); // somebody else
+    const mistaken = await refuse(page, "**/rotate", "POST", 409, { code: "overlap_running" });
+    await button(page, "Rotate secret").click();
+    await page.getByRole("alert").getByText("The old secret still works, and a key has two secrets at most.").waitFor();
+    await mistaken();
+    await page.getByText("now ends the present one at once").waitFor();
+    assert.ok(await page.getByLabel("For 24 hours").isHidden());
+    await whole(page, "rotate-overlap");
+    await button(page, "Rotate secret").click();
+    const { secret, curl } = await shown(page, "Your new secret");
+    await page.getByText(/The one before has ended everywhere\. The old one works until/).waitFor();
+    assert.deepEqual([await answer(curl, oldest), await answer(curl, present), await answer(curl, secret)], [200, 401, 200]);
+    await done(page);
+  },
+
+  async lostReplyOfARotationIsToldAndRotatingAgainIsSafe(page) {
+    const { secret: oldest } = await api("POST", "/keys", { name: "Shop" });
+    await signIn(page);
+    let lost = "";
+    await page.route("**/rotate", async (route) => {
+      if (lost) return route.fallback();
+      lost = (await (await route.fetch()).json()).secret; // the server has done it
+      return route.abort();
+    });
+    await choose(page, "Shop", "Rotate secret");
+    await button(page, "Rotate secret").click();
+    await page.getByRole("alert").getByText("the new one was lost on the way. Rotate again: that is safe").waitFor();
+    await whole(page, "rotate-lost");
+    await button(page, "Rotate secret").click();
+    const { secret, curl } = await shown(page, "Your new secret");
+    assert.deepEqual([await answer(curl, oldest), await answer(curl, lost), await answer(curl, secret)], [200, 401, 200]);
+    await done(page);
+  },
+
+  async refusedRotationSaysWhyAndKeepsTheChoice(page) {
+    const { key } = await api("POST", "/keys", { name: "Shop" });
+    await signIn(page);
+    await choose(page, "Shop", "Rotate secret");
+    const choice = page.getByLabel("For 7 days");
+    await choice.check();
+    const works = [await refuse(page, "**/rotate", "POST", ...storeDown), await refuse(page, "**/keys?*", "GET", ...storeDown)];
+    await button(page, "Rotate secret").click();
+    await page.getByRole("alert").getByText("The key store cannot be reached").waitFor();
+    await page.getByRole("alert").getByText("Whether the secret was rotated is not known. Rotate again: that is safe").waitFor();
+    assert.ok(await choice.isChecked(), "the choice is lost");
+    await whole(page, "rotate-unreachable");
+    for (const work of works) await work();
+    await button(page, "Cancel").click();
+
+    await choose(page, "Shop", "Rotate secret");
+    assert.ok(await page.getByLabel("For 24 hours").isChecked(), "a choice that was cancelled is kept");
+    await choice.check();
+    await api("PATCH", `/keys/${key}`, { name: "Shop of others" });
+    await button(page, "Rotate secret").click();
+    await page.getByRole("alert").getByText("“Shop” was changed elsewhere in the meantime.").waitFor();
+    assert.ok(await choice.isChecked(), "the choice is lost");
+    assert.equal((await listed())[0].version, 2, "it was rotated all the same");
+    await button(page, "Rotate secret").click();
+    await shown(page, "Your new secret");
+    await done(page);
+  },
+
+  async overlapThatRunsOutIsNoLongerShown(page) {
+    await api("POST", "/keys", { name: "Shop" });
+    const early = async (route) => { // the list as it was a minute ago, with the ETag that it still has
+      const response = await route.fetch();
+      const json = await response.json();
+      json.keys[0].previous_valid_until = new Date(Date.now() - 60_000).toISOString();
+      await route.fulfill({ response, json });
+    };
+    await page.route("**/keys?*", early, { times: 1 });
+    await signIn(page);
+    await row(page, "Shop").getByText("Old secret works until").waitFor({ state: "hidden" });
+  },
+
   async endedSessionLosesNothing(page) {
     await api("POST", "/keys", { name: "Kept" });
     await signIn(page);
@@ -345,7 +504,28 @@ const tests = {
     await press("Enter");
     await page.waitForFunction(() => document.activeElement.textContent === "Rename");
     await press("ArrowDown", "Enter");
-    await page.getByRole("alertdialog").waitFor();
+    await page.getByRole("dialog", { name: "Rotate the secret of “By keyboard”" }).waitFor();
+    await page.waitForFunction(() => document.activeElement.value === "24h");
+    await press("ArrowUp", "Enter");
+    await page.getByRole("heading", { name: "Your new secret" }).waitFor();
+    await focused("I have saved the secret");
+    await press("Space");
+    await focused("Done");
+    await press("Enter");
+    await page.waitForFunction(() => document.activeElement.ariaLabel === "Actions for By keyboard");
+    await press("Enter");
+    await page.waitForFunction(() => document.activeElement.textContent === "Rename");
+    await press("ArrowDown", "ArrowDown", "Enter");
+    await page.getByRole("alertdialog", { name: "End the old secret of “By keyboard”?" }).waitFor();
+    await focused("End old secret");
+    await press("Enter");
+    await row(page, "By keyboard").getByText("Ended everywhere").waitFor();
+
+    await focused("Actions for By keyboard");
+    await press("Enter");
+    await page.waitForFunction(() => document.activeElement.textContent === "Rename");
+    await press("End", "Enter");
+    await page.getByRole("alertdialog", { name: "Delete “By keyboard”?" }).waitFor();
     await focused("Cancel");
     await focused("Delete");
     await press("Enter");
@@ -375,7 +555,7 @@ const tests = {
     for (const name of [names[0], names.at(-1)]) {
       await page.getByRole("listitem").nth(names.indexOf(name)).locator(".more").click();
       await page.getByRole("menuitem", { name: "Delete" }).click();
-      assert.equal(await page.locator("#delete-name").textContent(), name);
+      assert.equal(await page.locator("#confirm bdi").textContent(), name);
       await button(page, "Cancel").click();
     }
     assert.equal(await page.evaluate(() => window.hostile), undefined);
