@@ -3,12 +3,15 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keystile/cache"
 	"keystile/keys"
@@ -19,35 +22,38 @@ import (
 // CONSOLE_SHOTS=folder the states of the page are kept there as pictures.
 func useConsole(t *testing.T, test string, prepare func(t *testing.T, store keys.Store)) {
 	t.Parallel()
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatalf("%v: run make torture, or tools/install-needs.sh torture", err)
-	}
-	upstream := newSample(t)
 	for _, size := range []string{"1280x800", "390x844"} {
 		for _, scheme := range []string{"light", "dark"} {
 			t.Run(size+" "+scheme, func(t *testing.T) {
 				c := command{folder: t.TempDir()}
 				if prepare != nil {
-					prepareStore(t, c.folder, prepare)
+					prepareStore(t, c.folder, cache.BoltOptions{PerAccount: 1000}, prepare)
 				}
-				p := startServe(t, upstream.URL, c)
-				runNode(t, consoleFolder, []string{
-					"HOME=" + t.TempDir(), "CHROMIUM=" + chromium, "ADMIN=" + p.admin, "TOKEN=" + p.token,
-					"SIZE=" + size, "SCHEME=" + scheme, "SHOTS=" + os.Getenv("CONSOLE_SHOTS"),
-				}, "console.mjs", test)
+				runConsole(t, test, c, "SIZE="+size, "SCHEME="+scheme, "SHOTS="+os.Getenv("CONSOLE_SHOTS"))
 			})
 		}
 	}
 }
 
-func prepareStore(t *testing.T, folder string, prepare func(*testing.T, keys.Store)) {
+// runConsole runs a test of console.mjs once, with a process that c describes.
+func runConsole(t *testing.T, test string, c command, env ...string) {
+	t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatalf("%v: run make torture, or tools/install-needs.sh torture", err)
+	}
+	p := startServe(t, newSample(t).URL, c)
+	env = append(env, "HOME="+t.TempDir(), "CHROMIUM="+chromium, "ADMIN="+p.admin, "TOKEN="+p.token)
+	runNode(t, consoleFolder, env, "console.mjs", test)
+}
+
+func prepareStore(t *testing.T, folder string, o cache.BoltOptions, prepare func(*testing.T, keys.Store)) {
 	t.Helper()
 	data := filepath.Join(folder, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	store, err := cache.OpenBolt(filepath.Join(data, "keystile.db"), cache.BoltOptions{PerAccount: 1000})
+	store, err := cache.OpenBolt(filepath.Join(data, "keystile.db"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,14 +156,74 @@ var hostileNames = []string{
 func TestTortureConsoleShows200HostileNamesAsText(t *testing.T) {
 	useConsole(t, "hostileNamesAreText", func(t *testing.T, store keys.Store) {
 		for i := range 200 {
-			id := keys.NewID()
-			name := fmt.Sprintf("%s %d", hostileNames[i%len(hostileNames)], i)
-			_, err := store.Create(t.Context(), keys.Draft{
-				ID: id, Account: keys.DefaultAccount, Name: name, Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id)),
-			})
-			if err != nil {
+			createNamed(t, store, fmt.Sprintf("%s %d", hostileNames[i%len(hostileNames)], i))
+		}
+	})
+}
+
+// createNamed makes a key whose secret nobody knows, and returns its id.
+func createNamed(t *testing.T, store keys.Store, name string) keys.ID {
+	t.Helper()
+	id := keys.NewID()
+	_, err := store.Create(t.Context(), keys.Draft{
+		ID: id, Account: keys.DefaultAccount, Name: name, Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// consolePicture is the picture of the console that the README shows.
+const consolePicture = "testdata/console.png"
+
+// TestTortureConsolePictureIsSmallAndOfItsSize looks at the README's picture. With
+// CONSOLE_PICTURE=write it takes it anew.
+func TestTortureConsolePictureIsSmallAndOfItsSize(t *testing.T) {
+	if os.Getenv("CONSOLE_PICTURE") == "write" {
+		takePicture(t)
+	}
+	content, err := os.ReadFile(consolePicture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := png.DecodeConfig(bytes.NewReader(content))
+	if err != nil || shown.Width != 1280 || shown.Height != 800 || len(content) > 120_000 {
+		t.Errorf("%s is %d x %d in %d bytes: %v", consolePicture, shown.Width, shown.Height, len(content), err)
+	}
+	if !strings.Contains(readReadme(t), "](cmd/keystile/"+consolePicture+")") {
+		t.Error("the README does not show it")
+	}
+}
+
+func takePicture(t *testing.T) {
+	path, err := filepath.Abs(consolePicture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, clock := command{folder: t.TempDir()}, time.Now()
+	prepareStore(t, c.folder, cache.BoltOptions{Now: func() time.Time { return clock }}, func(t *testing.T, store keys.Store) {
+		now := clock
+		for _, key := range []struct {
+			name              string
+			created, lastUsed time.Duration // ago
+			off               bool
+		}{
+			{"Web shop", 61 * 24 * time.Hour, 2 * time.Minute, false},
+			{"Mobile app", 47 * 24 * time.Hour, 9 * time.Minute, false},
+			{"Product photos, nightly", 30 * 24 * time.Hour, 14 * time.Hour, false},
+			{"Voice assistant", 12 * 24 * time.Hour, time.Hour, false},
+			{"Prototype", 88 * 24 * time.Hour, 26 * 24 * time.Hour, true},
+		} {
+			clock = now.Add(-key.created)
+			id := createNamed(t, store, key.name)
+			if _, _, err := store.Update(t.Context(), id, func(r *keys.Record) error { r.Active = !key.off; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Touch(t.Context(), map[keys.ID]time.Time{id: now.Add(-key.lastUsed)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
+	runConsole(t, "pictureForTheReadme", c, "SIZE=1280x800", "SCHEME=light", "PICTURE="+path)
 }

@@ -547,7 +547,14 @@ const tests = {
     await page.getByRole("heading", { name: "API keys" }).waitFor();
   },
 
-  // The keys are in the store before the process starts.
+  // In this and the next the keys are in the store before the process starts.
+  async pictureForTheReadme(page) {
+    await signIn(page);
+    await page.getByRole("listitem").nth(4).waitFor();
+    await page.mouse.move(0, 0);
+    await page.screenshot({ path: process.env.PICTURE });
+  },
+
   async hostileNamesAreText(page) {
     await signIn(page);
     const names = (await listed()).map(({ name }) => name);
