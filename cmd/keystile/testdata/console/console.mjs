@@ -206,6 +206,7 @@ const tests = {
       ...record, active: false, version: record.version + 1,
       pending: [{ proxy: "west", effective_by: "2026-05-04T10:12:31.204Z" }, { proxy: "east" }],
     });
+    await page.route("**/keys?*", (route) => route.fulfill({ status: 304 })); // the list does not know of this change
     await toggle.click();
     await result(page, /“Shop” is off\. Still pending: west until \d\d:12:3\d and east\./).waitFor();
     await row(page, "Shop").getByText(/^Pending: west until/).waitFor();
