@@ -8,8 +8,9 @@
 // against DNS rebinding, the check against cross-origin requests of browsers, the
 // administrator token or the cookie of a console's session, the size and media type of
 // the body, strict JSON, the operation. With the cookie a change must be announced as JSON
-// even where it has no body: no form of another page can do that. Every refusal is a problem document (RFC 9457) with a code from one
-// table (problem.go); what went wrong inside is only logged, with the request id.
+// even where it has no body: no form of another page can do that. Every refusal is a
+// problem document (RFC 9457) with a code from one table (problem.go); what went wrong
+// inside is only logged, with the request id.
 //
 // /healthz and /readyz stand outside the checks, so that a probe may call them by any
 // name and without a token; they tell nothing but whether the process serves.

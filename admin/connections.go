@@ -24,8 +24,9 @@ const (
 )
 
 // connections chooses the connection that is closed for a new one when there are
-// MaxConnections, so that strangers who open them all keep nobody out: the oldest of
-// those with the least claim, and none that serves an administrator.
+// MaxConnections, so that strangers who hold them all open keep nobody out: the oldest of
+// those with the least claim, and none that serves an administrator. Strangers who open
+// new ones quicker than an administrator from the same place sends a request may do so.
 type connections struct {
 	onClose func() // called for each that is closed
 

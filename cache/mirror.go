@@ -86,8 +86,8 @@ func (m *Mirror) Fresh() error { return m.fresh.check() }
 
 // Apply takes one change, unless its version is not higher than all before: then
 // the Mirror has it already and nothing happens. A change without an id only moves
-// the version. When Apply returns, Get answers
-// by the change and every observer has been told.
+// the version. When Apply returns, Get answers by the change and every observer has been
+// told.
 func (m *Mirror) Apply(change keys.Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,8 +110,8 @@ func (m *Mirror) Apply(change keys.Change) {
 }
 
 // Load replaces the whole set by grants, in any order, as the store had them at
-// version. Whether they are fresh is for the store to say. Readers see the old set until all of the
-// new one is there. An error from grants is returned, and the old set stays.
+// version. Whether they are fresh is for the store to say. Readers see the old set until
+// all of the new one is there. An error from grants is returned, and the old set stays.
 // Observers are told of every key that differs. A version lower than before is
 // taken: whether a store may go back is for the caller to judge.
 func (m *Mirror) Load(version uint64, grants iter.Seq2[keys.Grant, error]) error {

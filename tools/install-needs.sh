@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes what the tests need available: Debian's packages of tools/debian-packages.txt, with the argument torture also
-# those of tools/debian-packages-torture.txt, and the npm packages of every package-lock.json in the tree. What is there already is left as it is, so a second run needs no network. Where it
-# cannot install, it says what is missing and what to type, and fails.
+# those of tools/debian-packages-torture.txt, and the npm packages of every package-lock.json in the tree. What is there
+# already is left as it is, so a second run needs no network. Where it cannot install, it says what is missing and what to
+# type, and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests=${1:-test}
