@@ -198,7 +198,7 @@ func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored,
 // known returns an error unless a store is the one that this process has found.
 func (r *Redis) known(store string) error {
 	if store == "" || store != r.storeID() {
-		return r.foreign(store)
+		return r.foreign()
 	}
 	return nil
 }

@@ -203,15 +203,15 @@ func (r *Redis) call(ctx context.Context, s *session, script *redis.Script, name
 		return nil, errors.New("a script gave no answer")
 	}
 	if answer[0] == "foreign" {
-		return nil, r.foreign(answer[1])
+		return nil, r.foreign()
 	}
 	return answer, nil
 }
 
-// foreign is the error of a server that holds another store than the one this process
-// has found, if it has found one; it may remember one from before.
-func (r *Redis) foreign(have string) error {
-	if remembered := r.state.get().Store; r.storeID() == "" && (remembered == "" || remembered == have) {
+// foreign is the error of a server that does not hold the store that this process has
+// found, or remembers from before; if it knows of none, it has only not found it yet.
+func (r *Redis) foreign() error {
+	if r.storeID() == "" && r.state.get().Store == "" {
 		return errNotReached
 	}
 	return fmt.Errorf("%w: %w", keys.ErrUnavailable, errForeign)
