@@ -319,22 +319,6 @@ func TestNothingOldIsReadAfterApplyReturns(t *testing.T) {
 	<-done
 }
 
-// TestIDsThatDifferLittleAreSpread: those of a backup were not all made at random.
-func TestIDsThatDifferLittleAreSpread(t *testing.T) {
-	base := keys.NewID()
-	for place := range base {
-		m, seen := newTable(), map[uint64]bool{}
-		for c := range 200 {
-			id := base
-			id[place] = byte(c)
-			seen[m.hash(&id)&(1<<16-1)] = true
-		}
-		if len(seen) < 190 {
-			t.Errorf("200 ids that differ in character %d have %d places of 65,536", place, len(seen))
-		}
-	}
-}
-
 func BenchmarkMirrorGet(b *testing.B) {
 	for _, size := range []int{10_000, 1_000_000} {
 		m, ids := filled(b, size)
