@@ -96,7 +96,7 @@ func changeBytes(t *testing.T, size int) uint64 {
 
 // TestMeasuredTimeOfGetAndApply compares with a plain map, turn by turn: on a shared
 // machine reading a random place in memory takes 100 ns or 500. On a quiet one, Get
-// should take at most 300 ns.
+// takes 200 ns.
 func TestMeasuredTimeOfGetAndApply(t *testing.T) {
 	m, ids := filled(t, 1_000_000)
 	plain := make(map[keys.ID]*keys.Grant, len(ids))
@@ -117,9 +117,15 @@ func TestMeasuredTimeOfGetAndApply(t *testing.T) {
 	}
 	change := time.Since(start) / 10_000
 	t.Logf("among 1,000,000 keys: Get %v, a map without locks %v; Apply %v", ours, theirs, change)
-	if ours > 2*theirs || change > time.Millisecond {
+	if slow(ours, theirs) || change > time.Millisecond {
 		t.Errorf("Get takes %v (a map %v), Apply %v (at most 1ms)", ours, theirs, change)
 	}
+}
+
+// slow reports whether a read takes more than 300 ns and, on a machine that is slow just
+// now, more than three quarters of what a map takes: usual are two fifths.
+func slow(ours, theirs time.Duration) bool {
+	return ours > 300*time.Nanosecond && ours > theirs*3/4
 }
 
 // perRead returns how long one read takes, of all ids in their order. What is looked at
