@@ -58,7 +58,7 @@ func (a *Admin) sendBackup(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		c := callOf(r.Context())
-		a.log.InfoContext(r.Context(), "the store was exported", "principal", administrator, "peer", r.RemoteAddr, "request_id", c.id, "bytes", file.sent)
+		a.log.InfoContext(r.Context(), "the store was exported", "principal", c.principal, "peer", r.RemoteAddr, "request_id", c.id, "bytes", file.sent)
 		return
 	case !file.begun:
 		writeProblem(w, r, problemOf(err))

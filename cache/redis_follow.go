@@ -46,8 +46,7 @@ type follower struct {
 	r       *Redis
 	session *session
 	counter uint64
-	loaded  bool        // the Mirror holds a set
-	live    bool        // our row says that we may admit
+	loaded  bool        // the Mirror holds a set, and our row says that we may admit
 	resync  ResyncCause // the set must be read again; "": no
 	fork    uint64      // the store may lack what we know of later versions than this
 	asked   time.Time   // when we last asked for all rows
@@ -224,8 +223,7 @@ func (f *follower) poll(ctx context.Context) (pollAnswer, error) {
 	defer cancel()
 	r := f.r
 	f.counter++
-	f.live = f.live || f.loaded
-	own := row{applied: r.o.Mirror.Version(), live: f.live, counter: f.counter, staleness: r.o.MaxStaleness, name: r.o.Name}
+	own := row{applied: r.o.Mirror.Version(), live: f.loaded, counter: f.counter, staleness: r.o.MaxStaleness, name: r.o.Name}
 	all := elapsed(f.asked, r.clock()) >= rowsInterval
 	raw, err := r.scripts.poll.Run(ctx, f.session.conn, r.common(),
 		r.storeID(), f.session.run, r.name("hint"), r.row, own.String(), own.applied, pollEntries, digit(all)).Slice()

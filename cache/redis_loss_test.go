@@ -157,7 +157,7 @@ func TestNothingIsBuiltOnARecordThatLacksAKnownRevocation(t *testing.T) {
 
 func TestPollThatReturnsNotYetAllLetsNobodyDecide(t *testing.T) {
 	r := &Redis{o: RedisOptions{Mirror: NewMirror(), MaxStaleness: time.Minute}, clock: time.Now, serving: make(chan struct{})}
-	f := &follower{r: r, live: true}
+	f := &follower{r: r}
 	sent := time.Now()
 	take := func(a pollAnswer) {
 		t.Helper()
