@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// DefaultAccount owns every key until accounts are told apart.
+// DefaultAccount owns the keys of which nothing else is said. It always exists.
 const DefaultAccount = "default"
 
 // Rate is a limit on requests: a token bucket that holds Burst requests and gains
@@ -26,12 +26,15 @@ func (r Rate) Valid() bool {
 
 // Record is what a store keeps of a key. It holds digests, never the secret.
 type Record struct {
-	ID      ID        `json:"key"`
-	Account string    `json:"account"`
-	Name    string    `json:"name"`
-	Active  bool      `json:"active"`
-	Created time.Time `json:"created"`
-	Updated time.Time `json:"updated"`
+	ID      ID     `json:"key"`
+	Account string `json:"account"`
+	Name    string `json:"name"`
+	Active  bool   `json:"active"`
+	// Suspended says that the account is inactive. The store sets it for all keys of an
+	// account at once; nothing else does.
+	Suspended bool      `json:"suspended,omitempty"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
 	// Version is the store's global version at the record's last change. It only rises.
 	Version uint64 `json:"version"`
 	// Rate limits this key alone; zero: the default of the configuration.
@@ -75,7 +78,7 @@ func (r *Record) EndOverlap() { r.Digests[1] = Digest{} }
 // Grant returns the part of the record that judging a request needs.
 func (r *Record) Grant() Grant {
 	return Grant{
-		ID: r.ID, Account: r.Account, Active: r.Active,
+		ID: r.ID, Account: r.Account, Active: r.Active && !r.Suspended,
 		Digests: r.Digests, Rate: r.Rate, Version: r.Version,
 	}
 }

@@ -89,7 +89,8 @@ type Pending struct {
 
 // Store keeps records. Implementations are safe for concurrent use, return copies
 // and durably keep what they have acknowledged; package keystest states the
-// contract as tests. Every change gets one new version, higher than all before.
+// contract as tests. Every change gets one new version, higher than all before, and one
+// entry in the store's [Trail], as that of the context's [Actor].
 // Errors other than those named are wrapped [ErrUnavailable], but for a Draft without
 // an id or a proper account, which is a mistake of the caller.
 type Store interface {
@@ -98,8 +99,9 @@ type Store interface {
 	// List returns the records of account, newest last; all records for "".
 	List(ctx context.Context, account string) ([]Record, error)
 	// Create keeps a new, active record. The limit of keys and the uniqueness of names
-	// are checked in the same transaction: [*LimitError], [ErrNameTaken],
-	// [ErrOperationReused]; [ErrNotFound] when a repeated Operation's key was deleted.
+	// are checked in the same transaction, as is that the account exists: [*LimitError],
+	// [ErrNameTaken], [ErrNoAccount], [ErrOperationReused]; [ErrNotFound] when a repeated
+	// Operation's key was deleted.
 	Create(ctx context.Context, draft Draft) (Created, error)
 	// Update passes the record to change, which must be pure as it may run more than
 	// once, and keeps what it leaves. Only Name (normalized), Active, Rate and Digests
