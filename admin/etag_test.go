@@ -2,7 +2,6 @@ package admin
 
 import (
 	"testing"
-	"time"
 
 	"keystile/keys"
 )
@@ -18,7 +17,7 @@ func TestListIsReadAgainOnlyWhenItShowsSomethingElse(t *testing.T) {
 	for name, change := range map[string]func(){
 		"a new name":    func() { b.send("PATCH", "/api/v1/keys/"+key, `{"name":"other"}`).wants(t, 200, "") },
 		"a switch":      func() { b.send("PATCH", "/api/v1/keys/"+key, `{"active":false}`).wants(t, 200, "") },
-		"a use":         func() { _ = b.store.Touch(t.Context(), map[keys.ID]time.Time{id: testTime}) },
+		"a use":         func() { _ = b.store.Touch(t.Context(), map[keys.ID]keys.Use{id: {At: testTime}}) },
 		"another key":   func() { b.create("") },
 		"another limit": func() { b.admin.limit++ },
 	} {

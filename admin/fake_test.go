@@ -181,12 +181,12 @@ func (s *fakeStore) Delete(_ context.Context, id keys.ID, check func(keys.Record
 	return s.receipt(s.version), nil
 }
 
-func (s *fakeStore) Touch(_ context.Context, used map[keys.ID]time.Time) error {
+func (s *fakeStore) Touch(_ context.Context, used map[keys.ID]keys.Use) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, at := range used {
+	for id, use := range used {
 		if record, ok := s.records[id]; ok {
-			record.LastUsed = at
+			record.LastUsed = use
 			s.records[id] = record
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"keystile/keys"
 )
@@ -230,7 +229,7 @@ func TestLastUseIsShownAndChangesNoETag(t *testing.T) {
 	b := newBench(t)
 	key, _ := b.create("")
 	id, _ := keys.ParseKey(key)
-	if err := b.store.Touch(t.Context(), map[keys.ID]time.Time{id: testTime}); err != nil {
+	if err := b.store.Touch(t.Context(), map[keys.ID]keys.Use{id: {At: testTime}}); err != nil {
 		t.Fatal(err)
 	}
 	got := b.send("GET", "/api/v1/keys/"+key, "").wants(t, 200, "")

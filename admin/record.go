@@ -17,15 +17,16 @@ func timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // Record is a key as the API shows it. It never holds the secret.
 type Record struct {
-	Key      string `json:"key" doc:"The public half of the credential." example:"kst_4hJ2mXw9QbT6cVn0ZrLkPd"`
-	Account  string `json:"account" doc:"The owner." example:"default"`
-	Name     string `json:"name" example:"Build server"`
-	Active   bool   `json:"active" doc:"Requests with an inactive key are refused."`
-	Created  string `json:"created" format:"date-time"`
-	Updated  string `json:"updated" format:"date-time"`
-	LastUsed string `json:"last_used,omitempty" format:"date-time" doc:"When a request was last admitted; absent: never. It changes neither version nor ETag."`
-	Version  uint64 `json:"version" doc:"Rises with every change. In quotes it is the ETag."`
-	Rate     *Rate  `json:"rate,omitempty" doc:"The limit of this key alone; absent: the default of the configuration."`
+	Key            string `json:"key" doc:"The public half of the credential." example:"kst_4hJ2mXw9QbT6cVn0ZrLkPd"`
+	Account        string `json:"account" doc:"The owner." example:"default"`
+	Name           string `json:"name" example:"Build server"`
+	Active         bool   `json:"active" doc:"Requests with an inactive key are refused."`
+	Created        string `json:"created" format:"date-time"`
+	Updated        string `json:"updated" format:"date-time"`
+	LastUsed       string `json:"last_used,omitempty" format:"date-time" doc:"When a request was last admitted; absent: never. It changes neither version nor ETag."`
+	LastUsedSecret string `json:"last_used_secret,omitempty" enum:"present,previous" doc:"Which of its two secrets the last use proved. Only while previous_valid_until is there; absent: not known."`
+	Version        uint64 `json:"version" doc:"Rises with every change. In quotes it is the ETag."`
+	Rate           *Rate  `json:"rate,omitempty" doc:"The limit of this key alone; absent: the default of the configuration."`
 
 	PreviousValidUntil string `json:"previous_valid_until,omitempty" format:"date-time" doc:"Until when the secret before the present one works; absent: it does not. That it has ended changes neither version nor ETag."`
 }
@@ -42,14 +43,14 @@ func (a *Admin) recordOf(r *keys.Record) Record {
 		Key: r.ID.String(), Account: r.Account, Name: r.Name, Active: r.Active,
 		Created: timestamp(r.Created), Updated: timestamp(r.Updated), Version: r.Version,
 	}
-	if !r.LastUsed.IsZero() {
-		shown.LastUsed = timestamp(r.LastUsed)
+	if !r.LastUsed.At.IsZero() {
+		shown.LastUsed = timestamp(r.LastUsed.At)
 	}
 	if r.Rate != (keys.Rate{}) {
 		shown.Rate = &Rate{r.Rate.PerSecond, r.Rate.Burst}
 	}
 	if end := r.OverlapEnd(a.now()); !end.IsZero() {
-		shown.PreviousValidUntil = timestamp(end)
+		shown.PreviousValidUntil, shown.LastUsedSecret = timestamp(end), r.LastSecret()
 	}
 	return shown
 }

@@ -49,6 +49,46 @@ func TestRotationGivesASecretAndSaysHowLongTheOldOneWorks(t *testing.T) {
 	}
 }
 
+func TestRecordTellsWhichSecretWasLastUsedWhileThereAreTwo(t *testing.T) {
+	b, now := clocked(t)
+	key, _ := b.create("")
+	path := "/api/v1/keys/" + key
+	id, _ := keys.ParseKey(key)
+	shows := func(want string) {
+		t.Helper()
+		got := b.send("GET", path, "").wants(t, 200, "")
+		list := b.send("GET", "/api/v1/keys", "").wants(t, 200, "")
+		if got.member("last_used_secret") != want || strings.Contains(list.text, `"last_used_secret":"`+want+`"`) != (want != "") {
+			t.Errorf("want %q, got %s in %s", want, got.text, list.text)
+		}
+		if strings.Contains(strings.ToLower(list.text+got.text), "mark") {
+			t.Errorf("the mark is shown: %s", list.text)
+		}
+	}
+	use := func(digest int) {
+		use := keys.Use{At: *now, Mark: b.store.records[id].Digests[digest].Mark()}
+		if err := b.store.Touch(t.Context(), map[keys.ID]keys.Use{id: use}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use(0)
+	shows("") // there is one secret only
+	rotated := b.send("POST", path+"/rotate", `{"overlap":"24h"}`).wants(t, 200, "")
+	if rotated.member("last_used_secret") != "previous" {
+		t.Errorf("got %s", rotated.text)
+	}
+	shows("previous")
+	use(0)
+	shows("present")
+	use(1)
+	shows("previous")
+	if tag := b.send("GET", path, "").header.Get("ETag"); tag != rotated.header.Get("ETag") {
+		t.Errorf("the ETag became %s", tag)
+	}
+	*now = now.Add(24 * time.Hour)
+	shows("")
+}
+
 func TestRotationWithoutOverlapEndsTheOldSecretAtOnce(t *testing.T) {
 	for _, body := range []string{"", "{}", `{"overlap":"0"}`, `{"overlap":"0s"}`} {
 		b, now := clocked(t)

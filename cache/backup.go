@@ -22,7 +22,8 @@ import (
 // A backup is a text file: JSON, one object a line. The first line is a backupHeader,
 // then come its keys, oldest first, then its deletions, and the last line is a checksum
 // over everything before it. It holds digests, never secrets. Not in it: Idempotency-Keys,
-// so that one used again after an import makes another key.
+// so that one used again after an import makes another key; nor by which secret a key was
+// last used, only when.
 
 const (
 	// backupFormat is the format this code writes. It rises when older code could misread.
@@ -93,7 +94,7 @@ func (w *backupWriter) line(v any) error {
 }
 
 func (w *backupWriter) key(r keys.Record) error {
-	return w.line(backupKey{Record: r, LastUsed: r.LastUsed})
+	return w.line(backupKey{Record: r, LastUsed: r.LastUsed.At})
 }
 
 // raw writes a line that is encoded already.
@@ -193,7 +194,7 @@ func (r *backupReader) decode(line []byte) (entry backupEntry, err error) {
 		var key backupKey
 		err = decodeStrictly(line, &key)
 		entry.Record = key.Record
-		entry.LastUsed = key.LastUsed
+		entry.LastUsed.At = key.LastUsed
 	}
 	if err != nil {
 		return entry, err

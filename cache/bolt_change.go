@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"keystile/keys"
 )
@@ -158,11 +157,11 @@ func (b *Bolt) Delete(
 	return receipt, nil
 }
 
-// Touch keeps when keys were last used, to the millisecond. See [keys.Store].
-func (b *Bolt) Touch(ctx context.Context, used map[keys.ID]time.Time) error {
+// Touch keeps when keys were last used. See [keys.Store].
+func (b *Bolt) Touch(ctx context.Context, used map[keys.ID]keys.Use) error {
 	return b.write(ctx, "keeping when keys were used", func(s *step) error {
-		for id, at := range used {
-			if err := s.touch(id, at); err != nil {
+		for id, use := range used {
+			if err := s.touch(id, use); err != nil {
 				return err
 			}
 		}

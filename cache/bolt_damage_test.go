@@ -23,7 +23,7 @@ func damageable(t *testing.T) (path string, content []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Touch(t.Context(), map[keys.ID]time.Time{created.Record.ID: time.Now()}); err != nil {
+		if err := b.Touch(t.Context(), map[keys.ID]keys.Use{created.Record.ID: {At: time.Now(), Mark: keys.Mark{1}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -89,7 +89,7 @@ func TestCommitThatFailsReachesNobody(t *testing.T) {
 	_, create := b.Create(t.Context(), keys.Draft{ID: keys.NewID(), Account: "default"})
 	_, _, update := b.Update(t.Context(), record.ID, switchOff)
 	_, remove := b.Delete(t.Context(), record.ID, nil)
-	touch := b.Touch(t.Context(), map[keys.ID]time.Time{record.ID: time.Now()})
+	touch := b.Touch(t.Context(), map[keys.ID]keys.Use{record.ID: {At: time.Now()}})
 	for _, err := range []error{create, update, remove, touch} {
 		if !errors.Is(err, keys.ErrUnavailable) || !errors.Is(err, full) {
 			t.Errorf("the error is %v", err)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -21,7 +20,7 @@ var (
 	bucketRecords    = []byte("records")    // id -> stored as JSON
 	bucketNames      = []byte("names")      // account, 0x00, name -> id
 	bucketOperations = []byte("operations") // SHA-256 of Operation.Key -> operation as JSON
-	bucketUsed       = []byte("used")       // id -> Unix milliseconds
+	bucketUsed       = []byte("used")       // id -> last use, see encodeUse
 	bucketTombs      = []byte("tombs")      // id -> version of the deletion; ids are never used again
 
 	metaSchema  = []byte("schema")  // number of this layout
@@ -78,9 +77,7 @@ func decodeRecord(tx *bbolt.Tx, id, value []byte) (stored, error) {
 	if !bytes.Equal(kept.ID[:], id) {
 		return stored{}, fmt.Errorf("the record of %q is another key's", id)
 	}
-	if at := tx.Bucket(bucketUsed).Get(id); len(at) == 8 {
-		kept.LastUsed = time.UnixMilli(int64(binary.BigEndian.Uint64(at))).UTC()
-	}
+	kept.LastUsed = decodeUse(tx.Bucket(bucketUsed).Get(id))
 	return kept, nil
 }
 
@@ -149,14 +146,14 @@ func (s *step) announce(change keys.Change) error {
 	return putNumber(s.Bucket(bucketMeta), metaVersion, change.Version)
 }
 
-func (s *step) touch(id keys.ID, at time.Time) error {
+func (s *step) touch(id keys.ID, use keys.Use) error {
 	used := s.Bucket(bucketUsed)
-	millis := at.UnixMilli()
-	if millis <= int64(number(used, id[:])) || s.Bucket(bucketRecords).Get(id[:]) == nil {
+	have := decodeUse(used.Get(id[:]))
+	if use.At.UnixMilli() <= max(have.At.UnixMilli(), 0) || s.Bucket(bucketRecords).Get(id[:]) == nil {
 		return nil
 	}
 	s.dirty = true
-	return putNumber(used, id[:], uint64(millis))
+	return used.Put(id[:], encodeUse(use))
 }
 
 func nameKey(account, name string) []byte {

@@ -75,7 +75,7 @@ func TestFullDiskChangesNothing(t *testing.T) {
 		if !errors.Is(err, keys.ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Update on a full disk: %v", err)
 		}
-		if err := b.Touch(t.Context(), map[keys.ID]time.Time{record.ID: time.Now()}); err == nil {
+		if err := b.Touch(t.Context(), map[keys.ID]keys.Use{record.ID: {At: time.Now()}}); err == nil {
 			t.Error("Touch on a full disk returned no error")
 		}
 	}

@@ -191,7 +191,7 @@ func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored,
 		return stored{}, own(keys.ErrNotFound)
 	}
 	kept, err := decodeText(id, text.Val())
-	kept.LastUsed = lastUsed(used.Val())
+	kept.LastUsed = parseUse(used.Val())
 	return kept, err
 }
 
@@ -201,14 +201,6 @@ func (r *Redis) known(store string) error {
 		return r.foreign()
 	}
 	return nil
-}
-
-// lastUsed reads a time that Touch wrote; "": never.
-func lastUsed(text string) time.Time {
-	if text == "" {
-		return time.Time{}
-	}
-	return time.UnixMilli(int64(parseNumber(text))).UTC()
 }
 
 // List returns the records of account in the order they were created; all for "". Those
@@ -243,7 +235,7 @@ func (r *Redis) recordsOf(ctx context.Context, s *session, account string) ([]st
 		if err != nil {
 			return nil, err
 		}
-		kept.LastUsed = lastUsed(key[2])
+		kept.LastUsed = parseUse(key[2])
 		found = append(found, kept)
 	}
 	return found, nil
@@ -301,13 +293,13 @@ func (r *Redis) readUsed(ctx context.Context, s *session, found []stored) error 
 	for i := range found {
 		ids[i] = string(found[i].ID[:])
 	}
-	times, err := s.conn.HMGet(ctx, r.name("used"), ids...).Result()
+	uses, err := s.conn.HMGet(ctx, r.name("used"), ids...).Result()
 	if err != nil {
 		return err
 	}
-	for i, at := range times {
-		if at, ok := at.(string); ok {
-			found[i].LastUsed = lastUsed(at)
+	for i, use := range uses {
+		if use, ok := use.(string); ok {
+			found[i].LastUsed = parseUse(use)
 		}
 	}
 	return nil

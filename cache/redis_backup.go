@@ -95,7 +95,7 @@ type keyLine struct {
 func (f *lineFile) add(found []stored) error {
 	var text []byte
 	for i := range found {
-		line, err := json.Marshal(backupKey{Record: found[i].Record, LastUsed: found[i].LastUsed})
+		line, err := json.Marshal(backupKey{Record: found[i].Record, LastUsed: found[i].LastUsed.At})
 		if err != nil {
 			return err
 		}

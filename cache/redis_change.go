@@ -237,11 +237,11 @@ func (r *Redis) tryRemove(ctx context.Context, id keys.ID, check func(keys.Recor
 // touchPart is how many last uses are sent at a time.
 const touchPart = 1000
 
-// Touch keeps when keys were last used, to the millisecond. See [keys.Store].
-func (r *Redis) Touch(ctx context.Context, used map[keys.ID]time.Time) error {
+// Touch keeps when keys were last used. See [keys.Store].
+func (r *Redis) Touch(ctx context.Context, used map[keys.ID]keys.Use) error {
 	pairs := make([]any, 0, 2*len(used))
-	for id, at := range used {
-		pairs = append(pairs, string(id[:]), at.UnixMilli())
+	for id, use := range used {
+		pairs = append(pairs, string(id[:]), useText(use))
 	}
 	for part := range slices.Chunk(pairs, 2*touchPart) {
 		_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, []string{r.name("used")}, part...)

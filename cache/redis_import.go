@@ -118,7 +118,7 @@ func (e *effect) account() string {
 
 // arguments are what the script wants to know of an effect.
 func (e *effect) arguments() ([]any, error) {
-	expected, tomb, most, used := "", "", "", ""
+	expected, tomb, most := "", "", ""
 	if e.before != nil {
 		expected = strconv.FormatUint(e.before.Version, 10)
 	}
@@ -135,12 +135,9 @@ func (e *effect) arguments() ([]any, error) {
 	if e.before == nil {
 		most = strconv.Itoa(e.most)
 	}
-	if !e.record.LastUsed.IsZero() {
-		used = strconv.FormatInt(e.record.LastUsed.UnixMilli(), 10)
-	}
 	tail, err := encodeRest(&e.record.Record)
 	return []any{
-		"keep", id, expected, tomb, most, e.record.Name, digit(e.record.Active), tail, used, e.record.Account,
+		"keep", id, expected, tomb, most, e.record.Name, digit(e.record.Active), tail, useText(e.record.LastUsed), e.record.Account,
 	}, err
 }
 

@@ -35,7 +35,7 @@ func (m *member) refuses(id keys.ID) {
 		"Create": func() error { _, err := m.Create(ctx, newDraft("a", "")); return err },
 		"Update": func() error { _, _, err := m.Update(ctx, id, switchOff); return err },
 		"Delete": func() error { _, err := m.Delete(ctx, id, nil); return err },
-		"Touch":  func() error { return m.Touch(ctx, map[keys.ID]time.Time{id: time.Now()}) },
+		"Touch":  func() error { return m.Touch(ctx, map[keys.ID]keys.Use{id: {At: time.Now()}}) },
 	} {
 		if err := call(); !errors.Is(err, keys.ErrUnavailable) || !errors.Is(err, errForeign) {
 			m.t.Errorf("%s: %v", what, err)

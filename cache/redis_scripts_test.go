@@ -266,13 +266,15 @@ func TestLatestUseWinsAndUnknownIDsArePassedOver(t *testing.T) {
 	scripted(t, func(x *scriptTest) {
 		id := anID()
 		x.create("1", id, "")
-		for _, c := range []struct{ at, want string }{{"5", "5"}, {"3", "5"}, {"9", "9"}} {
+		for _, c := range []struct{ at, want string }{
+			{"5", "5"}, {"3 ab", "5"}, {"6 ab", "6 ab"}, {"6 cd", "6 ab"}, {"5", "6 ab"}, {"10 cd", "10 cd"}, {"11", "11"},
+		} {
 			x.call(x.r.scripts.touch, []string{x.r.name("used")}, id, c.at, anID(), "77")
 			if used := x.store.hash("used"); len(used) != 1 || used[id] != c.want {
 				x.Errorf("after %s: %v", c.at, used)
 			}
 		}
-		x.says(x.call(x.r.scripts.list, []string{x.r.namesOf("a"), x.r.name("used")}), "ok", id, "1\n1\na\nAPI key 1\n1\n{}", "9")
+		x.says(x.call(x.r.scripts.list, []string{x.r.namesOf("a"), x.r.name("used")}), "ok", id, "1\n1\na\nAPI key 1\n1\n{}", "11")
 		x.delete("2", id, "1")
 		if used := x.store.hash("used"); len(used) != 0 {
 			x.Errorf("of a deleted key it is kept when it was used: %v", used)

@@ -41,9 +41,9 @@ type Record struct {
 	Rate Rate `json:"rate,omitzero"`
 	// Digests has the present secret's digest first, and room for the one before it.
 	Digests [2]Digest `json:"digests"`
-	// LastUsed is when a request with this key was last admitted; zero: never. It is
-	// kept beside the record: it changes neither Version nor Updated.
-	LastUsed time.Time `json:"-"`
+	// LastUsed is when a request with this key was last admitted, and by which secret;
+	// zero: never. It is kept beside the record: it changes neither Version nor Updated.
+	LastUsed Use `json:"-"`
 }
 
 // Rotate puts next in the place of the present digest, which goes on for the overlap, unless

@@ -86,7 +86,7 @@ func testRecord(secret keys.Secret) keys.Record {
 		ID: secret.ID(), Account: keys.DefaultAccount, Name: "ключ “1” \U0001F511", Active: true,
 		Created: now.UTC(), Updated: now.Add(time.Nanosecond).UTC(), Version: math.MaxUint64,
 		Rate: keys.Rate{PerSecond: 0.1, Burst: 3}, Digests: [2]keys.Digest{peppers.Digest(secret), former},
-		LastUsed: now.UTC(),
+		LastUsed: keys.Use{At: now.UTC(), Mark: former.Mark()},
 	}
 }
 
@@ -109,7 +109,7 @@ func TestRecordsSurviveJSONWithoutSecretOrLastUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := record
-		want.LastUsed = time.Time{}
+		want.LastUsed = keys.Use{}
 		if diff := cmp.Diff(want, back); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

@@ -111,9 +111,9 @@ type Store interface {
 	// Delete removes the record for ever, unless check (nil: none) returns an error,
 	// which is returned as it is. [ErrNotFound].
 	Delete(ctx context.Context, id ID, check func(Record) error) (Receipt, error)
-	// Touch keeps when keys were last used; the latest time wins. Unknown ids are
-	// passed over.
-	Touch(ctx context.Context, used map[ID]time.Time) error
+	// Touch keeps when keys were last used, to the millisecond, and by which secret; the
+	// latest time wins. Unknown ids are passed over.
+	Touch(ctx context.Context, used map[ID]Use) error
 	// Watch calls apply for every present record, in any order, and returns; from then on
 	// apply is called for each change, in the order of versions, until ctx is done.
 	// apply must not block and must not call the store.

@@ -52,7 +52,7 @@ func (f *flight) end(cause error) bool {
 func (f *flight) ended() bool { return f.state.Load() == flightEnded }
 
 // flights is the table of requests in flight, by key, and remembers when each key
-// was last used. It is split in shards, because every admitted request touches it.
+// was last used, and by which secret. It is split in shards, because every admitted request touches it.
 type flights struct {
 	shards [64]flightShard
 	count  atomic.Int64
@@ -61,14 +61,14 @@ type flights struct {
 type flightShard struct {
 	mu   sync.Mutex
 	rows map[keys.ID]map[*flight]struct{}
-	used map[keys.ID]time.Time
+	used map[keys.ID]keys.Use
 	_    [64]byte // keeps neighbours out of this shard's cache line
 }
 
 func (t *flights) init() {
 	for i := range t.shards {
 		t.shards[i].rows = make(map[keys.ID]map[*flight]struct{})
-		t.shards[i].used = make(map[keys.ID]time.Time)
+		t.shards[i].used = make(map[keys.ID]keys.Use)
 	}
 }
 
@@ -119,21 +119,21 @@ func (t *flights) changed(id keys.ID, grant keys.Grant, now time.Time, cut bool)
 	}
 }
 
-// use remembers that the key was used.
-func (t *flights) use(id keys.ID, at time.Time) {
+// use remembers that the key was used, by the digest that was proved.
+func (t *flights) use(id keys.ID, at time.Time, proved keys.Digest) {
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used[id] = at
+	s.used[id] = keys.Use{At: at, Mark: proved.Mark()}
 }
 
-func (t *flights) takeUsed() map[keys.ID]time.Time {
-	all := make(map[keys.ID]time.Time)
+func (t *flights) takeUsed() map[keys.ID]keys.Use {
+	all := make(map[keys.ID]keys.Use)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for id, at := range s.used {
-			all[id] = at
+		for id, use := range s.used {
+			all[id] = use
 		}
 		clear(s.used)
 		s.mu.Unlock()

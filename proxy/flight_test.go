@@ -388,12 +388,41 @@ func TestKeysThatWereUsedAreToldOnce(t *testing.T) {
 	ask(keys.NewSecret(s.id).Reveal()) // proves nothing
 	ask(keys.NewSecret(keys.NewID()).Reveal())
 	used := s.proxy.TakeUsed()
-	if len(used) != 1 || !used[s.id].Equal(now.read()) {
+	if len(used) != 1 || !used[s.id].At.Equal(now.read()) {
 		t.Errorf("used: %v", used)
 	}
 	s.disable(s.id)
 	ask(s.secret.Reveal())
 	if used := s.proxy.TakeUsed(); len(used) != 0 {
 		t.Errorf("used after that: %v", used)
+	}
+}
+
+func TestLastUseTellsWhichSecretWasProved(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	next := keys.NewSecret(s.id)
+	grant := s.records.change(s.id, func(g *keys.Grant) {
+		rotate(time.Now().Add(time.Hour))(g)
+		g.Digests[0] = (*keys.Peppers)(nil).Digest(next)
+	})
+	for _, c := range []struct {
+		secret keys.Secret
+		proved keys.Digest
+	}{{s.secret, grant.Digests[1]}, {next, grant.Digests[0]}, {s.secret, grant.Digests[1]}} {
+		judged(s.proxy, c.secret.Reveal())
+		judged(s.proxy, keys.NewSecret(s.id).Reveal()) // proves nothing
+		if used := s.proxy.TakeUsed(); used[s.id].Mark != c.proved.Mark() {
+			t.Errorf("used: %v, want the mark of %x", used, c.proved.Sum)
+		}
+	}
+}
+
+func TestRememberingAUseAllocatesNothing(t *testing.T) {
+	var table flights
+	table.init()
+	id, at, digest := keys.NewID(), time.Now(), keys.Digest{Sum: keys.Sum{1}, Scheme: keys.SHA256}
+	if n := testing.AllocsPerRun(100, func() { table.use(id, at, digest) }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

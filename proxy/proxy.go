@@ -164,7 +164,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.refuse(x, refusal{verdict: verdict, retryAfter: time.Second})
 		return
 	}
-	p.flights.use(grant.ID, x.began)
+	p.flights.use(grant.ID, x.began, proved)
 	p.forward(x)
 }
 
@@ -207,8 +207,8 @@ func (p *Proxy) Changed(id keys.ID, grant keys.Grant, present bool) {
 	}
 }
 
-// TakeUsed returns when keys were last admitted since the call before.
-func (p *Proxy) TakeUsed() map[keys.ID]time.Time { return p.flights.takeUsed() }
+// TakeUsed returns when keys were last admitted, and by which secret, since the call before.
+func (p *Proxy) TakeUsed() map[keys.ID]keys.Use { return p.flights.takeUsed() }
 
 // TurnedAway counts a connection that was refused because too many were open.
 func (p *Proxy) TurnedAway() { p.metrics.turnedAway.Inc() }

@@ -2,7 +2,7 @@
 -- nothing. KEYS[6] used, KEYS[7] operation, KEYS[8..] for each key the names of its account.
 -- ARGV[4..] ten values for each key: [1] keep, remove or bury, [2] id, [3] expected version ('': no record), [4] expected
 -- tomb ('': none), [5] most keys of the account ('': the number does not rise), [6] name, [7] active, [8] rest;
--- of bury, the version of the deletion; [9] last use in Unix ms ('': never); [10] account.
+-- of bury, the version of the deletion; [9] last use ('': never); [10] account.
 local refusal = foreign()
 if refusal then return refusal end
 local done = answered(KEYS[7])
@@ -57,7 +57,7 @@ for i = 1, count do
       redis.call('HDEL', TOMBS, id)
       redis.call('HSET', names, arg(i, 6), id)
       version = keep(id, function(v) return join(v, born or v, arg(i, 10), arg(i, 6), arg(i, 7), arg(i, 8)) end)
-      if number(arg(i, 9)) > number(redis.call('HGET', KEYS[6], id)) then redis.call('HSET', KEYS[6], id, arg(i, 9)) end
+      if moment(arg(i, 9)) > moment(redis.call('HGET', KEYS[6], id)) then redis.call('HSET', KEYS[6], id, arg(i, 9)) end
     end
   end
 end

@@ -1,4 +1,4 @@
--- KEYS[6] names of the account, KEYS[7] used. Returns of each key its id, its record and when it was last used ('': never).
+-- KEYS[6] names of the account, KEYS[7] used. Returns of each key its id, its record and its last use ('': never).
 local refusal = foreign()
 if refusal then return refusal end
 local answer = {'ok'}

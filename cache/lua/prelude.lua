@@ -11,6 +11,8 @@ local function sum(record)
   if not record then return 0 end
   return tonumber(string.sub(redis.sha1hex(record), 1, 12), 16)
 end
+-- moment returns when a use was, in Unix milliseconds; 0: never.
+local function moment(use) return number(string.match(use or '', '^%d+')) end
 local function now()
   local t = redis.call('TIME')
   return number(t[1]) * 1000 + math.floor(number(t[2]) / 1000)

@@ -1,9 +1,9 @@
--- KEYS[6] used. ARGV[4..] pairs of id and Unix milliseconds. The latest wins; unknown ids are passed over.
+-- KEYS[6] used. ARGV[4..] pairs of id and use. The latest wins; unknown ids are passed over.
 local refusal = foreign()
 if refusal then return refusal end
 for i = 4, #ARGV, 2 do
-  local have = number(redis.call('HGET', KEYS[6], ARGV[i]))
-  if number(ARGV[i + 1]) > have and redis.call('HEXISTS', RECORDS, ARGV[i]) == 1 then
+  local have = redis.call('HGET', KEYS[6], ARGV[i])
+  if moment(ARGV[i + 1]) > moment(have) and redis.call('HEXISTS', RECORDS, ARGV[i]) == 1 then
     redis.call('HSET', KEYS[6], ARGV[i], ARGV[i + 1])
   end
 end

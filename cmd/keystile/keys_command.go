@@ -278,13 +278,14 @@ func minute(timestamp string) string {
 	return t.UTC().Format("2006-01-02 15:04")
 }
 
-// overlapLine says until when a key has two secrets; "": it has one.
+// overlapLine says until when a key has two secrets, and which was last used; "": it has one.
 func overlapLine(r admin.Record) string {
 	if r.PreviousValidUntil == "" {
 		return ""
 	}
-	return fmt.Sprintf("An earlier secret of %s works until %s: \"keystile keys end-previous %s\" ends it now.\n",
-		r.Key, printable(r.PreviousValidUntil), r.Key)
+	last := map[string]string{"present": " The present one was last used.", "previous": " It was the one last used."}[r.LastUsedSecret]
+	return fmt.Sprintf("An earlier secret of %s works until %s: \"keystile keys end-previous %s\" ends it now.%s\n",
+		r.Key, printable(r.PreviousValidUntil), r.Key, last)
 }
 
 // newSecretText tells people of a new secret; proxy "": its address is not known.

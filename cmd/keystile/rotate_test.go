@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -65,6 +66,33 @@ func TestOldSecretWorksUntilTheOverlapEndsAndNotAfter(t *testing.T) {
 			t.Errorf("after the end the record says %q", shown)
 		}
 	})
+}
+
+func TestSecretOfTheLastUseIsToldAndKeptOverARestart(t *testing.T) {
+	upstream, folder := newSample(t), t.TempDir()
+	p := startServe(t, upstream.URL, command{folder: folder})
+	made := p.client(t).create(t, "")
+	rotated := p.client(t).rotate(t, made.Key, "1h")
+	if got := rotated.LastUsedSecret; got != "" {
+		t.Errorf("before it was used the record says %q", got)
+	}
+	for _, c := range []struct{ secret, which, line string }{
+		{made.Secret, "previous", "ends it now. It was the one last used.\n"},
+		{rotated.Secret, "present", "ends it now. The present one was last used.\n"},
+	} {
+		if got := newLasting(t).get(t, p, c.secret); got.status != http.StatusOK {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+		p.stop(t) // which writes what is remembered
+		p = startServe(t, upstream.URL, command{folder: folder})
+		record := p.client(t).get(t, made.Key)
+		if record.LastUsedSecret != c.which || record.Version != rotated.Version {
+			t.Errorf("the record says %q, version %d, want %q, version %d", record.LastUsedSecret, record.Version, c.which, rotated.Version)
+		}
+		if table := keyTable(keyList{Keys: p.client(t).list(t)}); !strings.Contains(table, c.line) {
+			t.Errorf("want %q in\n%s", c.line, table)
+		}
+	}
 }
 
 func TestRotationWithoutOverlapTakesEffectOnTheNextRequest(t *testing.T) {

@@ -220,7 +220,7 @@ func takePicture(t *testing.T) {
 			if _, _, err := store.Update(t.Context(), id, func(r *keys.Record) error { r.Active = !key.off; return nil }); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Touch(t.Context(), map[keys.ID]time.Time{id: now.Add(-key.lastUsed)}); err != nil {
+			if err := store.Touch(t.Context(), map[keys.ID]keys.Use{id: {At: now.Add(-key.lastUsed)}}); err != nil {
 				t.Fatal(err)
 			}
 		}

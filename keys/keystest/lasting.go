@@ -24,7 +24,7 @@ func reopenKeeps(t *testing.T, h Harness) {
 	f.update(f.create("b", "").ID, func(r *keys.Record) {
 		r.Active, r.Rate = false, keys.Rate{PerSecond: 0.1, Burst: 3}
 	})
-	touch(t, f, map[keys.ID]time.Time{first.Record.ID: f.clock.Now()})
+	touch(t, f, map[keys.ID]keys.Use{first.Record.ID: {At: f.clock.Now(), Mark: keys.Mark{1}}})
 	last := f.delete(gone.ID).Version
 	want := f.list("")
 	f.reopen()
@@ -68,7 +68,7 @@ func calls(ctx context.Context, store keys.Store, id keys.ID) map[string]func() 
 			return err
 		},
 		"Delete": func() error { _, err := store.Delete(ctx, id, nil); return err },
-		"Touch":  func() error { return store.Touch(ctx, map[keys.ID]time.Time{id: time.Now()}) },
+		"Touch":  func() error { return store.Touch(ctx, map[keys.ID]keys.Use{id: {At: time.Now()}}) },
 		"Watch":  func() error { return store.Watch(ctx, func(keys.Change) {}) },
 	}
 }

@@ -169,9 +169,10 @@ func (m *machine) delete(t *rapid.T) {
 func (m *machine) touch(t *rapid.T) {
 	at, id := m.pick(t)
 	used := m.clock.Now().Add(-time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
-	m.agree(t, m.Touch(m.t.Context(), map[keys.ID]time.Time{id: used}), nil)
-	if at >= 0 && used.After(m.records[at].LastUsed) {
-		m.records[at].LastUsed = used
+	use := keys.Use{At: used, Mark: keys.Mark{rapid.Byte().Draw(t, "mark")}}
+	m.agree(t, m.Touch(m.t.Context(), map[keys.ID]keys.Use{id: use}), nil)
+	if at >= 0 && use.At.After(m.records[at].LastUsed.At) {
+		m.records[at].LastUsed = use
 	}
 }
 

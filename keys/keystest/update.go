@@ -51,7 +51,7 @@ func updateFixed(t *testing.T, h Harness) {
 	want := f.create("a", "x")
 	spoil := func(r *keys.Record) {
 		r.ID, r.Account, r.Version = keys.NewID(), "b", 1<<40
-		r.Created, r.Updated, r.LastUsed = time.Time{}, time.Time{}, f.clock.Now()
+		r.Created, r.Updated, r.LastUsed = time.Time{}, time.Time{}, keys.Use{At: f.clock.Now(), Mark: keys.Mark{1}}
 	}
 	f.clock.advance(time.Second)
 	same(t, "record of Update", f.update(want.ID, spoil), want)

@@ -132,7 +132,7 @@ func watchChanges(t *testing.T, h Harness) {
 		x = f.update(x.ID, func(r *keys.Record) { r.Active = false })
 		told(keys.Change{Version: x.Version, ID: x.ID, Grant: x.Grant()})
 		f.update(x.ID, func(*keys.Record) {})
-		touch(t, f, map[keys.ID]time.Time{x.ID: f.clock.Now()})
+		touch(t, f, map[keys.ID]keys.Use{x.ID: {At: f.clock.Now()}})
 		told(keys.Change{Version: f.delete(x.ID).Version, ID: x.ID, Deleted: true})
 	}
 	changes, _ := w.get()
