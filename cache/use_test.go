@@ -65,3 +65,39 @@ func TestUsesOfAnOlderFileAreReadWithoutASecret(t *testing.T) {
 		}
 	}
 }
+
+func TestLaterUseWinsInAnImport(t *testing.T) {
+	for _, kind := range kindsOfStore() {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := kind.open(t, storeOptions{}), kind.open(t, storeOptions{})
+			record := mustMake(t, source, "default", "a", nil)
+			mustImport(t, target, export(t, source), ImportOptions{})
+			at, mark := time.UnixMilli(1_800_000_000_456).UTC(), record.Digests[0].Mark()
+			touch := func(s keys.Store, at time.Time) {
+				t.Helper()
+				if err := s.Touch(t.Context(), map[keys.ID]keys.Use{record.ID: {At: at, Mark: mark}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			touch(target, at)
+			for _, c := range []struct {
+				name string
+				at   time.Time
+				want keys.Use
+			}{
+				{"sooner", at.Add(-time.Second), keys.Use{At: at, Mark: mark}},
+				{"later", at.Add(time.Second), keys.Use{At: at.Add(time.Second)}}, // by which secret is not in a backup
+			} {
+				for range 3 { // above the target's version
+					mustUpdate(t, source, record.ID, func(r *keys.Record) { r.Name += c.name })
+				}
+				touch(source, c.at)
+				report := mustImport(t, target, export(t, source), ImportOptions{})
+				if got := mustList(t, target)[0].LastUsed; got != c.want || report.Updated != 1 {
+					t.Errorf("%s: got %v, want %v; %+v", c.name, got, c.want, report)
+				}
+			}
+		})
+	}
+}
