@@ -16,13 +16,16 @@
 // name and without a token; they tell nothing but whether the process serves.
 // /metrics needs the right Host, and the token unless the caller sits on this machine.
 //
-// Not promised: there is one kind of principal, the administrator; the connection is
-// not encrypted, so beyond loopback it belongs behind something that is. Sessions are in
+// Not promised: there is one kind of principal, the administrator. The server encrypts nothing
+// until its TLSConfig is set. Sessions are in
 // memory: a restart signs out, and each process has its own. Browsers keep cookies by host
 // and not by port: two consoles on one host sign each other out.
 package admin
 
 import (
+	"bytes"
+	"context"
+	stdlog "log"
 	"log/slog"
 	"net/http"
 	"time"
@@ -167,16 +170,20 @@ func (a *Admin) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, r, p)
 }
 
-// NewServer returns a server for the admin listener with limits on time and size that
-// suit short requests, and on connections (MaxConnections). Close and Shutdown are the
+// NewServer returns a server for the admin listener, HTTP/1.1 alone, with limits on time
+// and size that suit short requests, and on connections (MaxConnections). To serve TLS, set
+// its TLSConfig. Close and Shutdown are the
 // caller's. A nil log discards what net/http has to say.
 func NewServer(a *Admin, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	open := &connections{onClose: a.metrics.displaced.Inc}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // connections counts one request at a time on each
 	return &http.Server{
 		Handler:                      a,
+		Protocols:                    protocols,
 		ConnContext:                  open.opened,
 		ConnState:                    open.changed,
 		ReadHeaderTimeout:            5 * time.Second,
@@ -184,7 +191,21 @@ func NewServer(a *Admin, log *slog.Logger) *http.Server {
 		WriteTimeout:                 60 * time.Second,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               32 << 10,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" must pass the handler too
 	}
+}
+
+// serverLog takes what net/http has to say. That a TLS handshake fails any stranger can
+// bring about: debug level.
+type serverLog struct{ log *slog.Logger }
+
+// Write logs one line.
+func (l serverLog) Write(line []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, string(bytes.TrimSpace(line)))
+	return len(line), nil
 }

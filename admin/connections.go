@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -66,10 +67,19 @@ func (c *connections) closeOne() {
 		}
 	}
 	if c.open[least].claim < administrates {
-		_ = c.open[least].Close()
+		_ = c.open[least].abort()
 		c.onClose()
 		c.open = slices.Delete(c.open, least, least+1)
 	}
+}
+
+// abort closes the connection without the farewell of TLS, which would wait for a peer
+// that does not read.
+func (o *connection) abort() error {
+	if encrypted, ok := o.Conn.(*tls.Conn); ok {
+		return encrypted.NetConn().Close()
+	}
+	return o.Close()
 }
 
 // changed is an http.Server.ConnState.

@@ -46,6 +46,12 @@ func OpenCertificate(certFile, keyFile string, log *slog.Logger, now func() time
 	return c, nil
 }
 
+// TLSConfig returns what a server that shows the certificate needs: TLS 1.2 or later, and
+// HTTP/1.1 alone.
+func (c *Certificate) TLSConfig() *tls.Config {
+	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+}
+
 // get answers a TLS handshake. When the files have changed it loads them first; if
 // that fails, the certificate loaded before goes on serving.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"log"
 	"log/slog"
 	"net/http"
@@ -43,11 +42,7 @@ func NewServer(handler http.Handler, o ServerOptions) *http.Server {
 		ErrorLog:                     log.New(serverLog{o.Log}, "", 0),
 	}
 	if o.Certificate != nil {
-		server.TLSConfig = &tls.Config{
-			GetCertificate: o.Certificate.get,
-			MinVersion:     tls.VersionTLS12,
-			NextProtos:     []string{"http/1.1"},
-		}
+		server.TLSConfig = o.Certificate.TLSConfig()
 	}
 	return server
 }
