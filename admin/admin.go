@@ -132,7 +132,7 @@ func (a *Admin) routes(o Options) {
 	}
 	a.console(a.router.With(a.knownHost))
 	a.router.Route(apiBase, func(r chi.Router) {
-		r.Use(a.knownHost, a.sameOrigin, a.authenticated, singleQueryValues, jsonBody)
+		r.Use(a.knownHost, a.sameOrigin, a.authenticated, singleQueryValues, jsonBody, a.stillSignedIn)
 		a.operations(r, o.Version)
 	})
 }

@@ -136,6 +136,19 @@ func isUse(r *http.Request) bool {
 	return !safeMethod(r.Method) || r.URL.Path == sessionPath
 }
 
+// stillSignedIn refuses a request whose session has ended while its body was on the way:
+// nothing is begun after a sign-out.
+func (a *Admin) stillSignedIn(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bySession := len(r.Header.Values("Authorization")) == 0 && r.URL.Path != sessionPath
+		if bySession && a.sessions.principal(r.Context(), sessionID(r), false) == "" {
+			writeProblem(w, r, a.refusal(r, false))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 type sessionInput struct{ request *http.Request }
 
 // Resolve keeps the request, for its cookie.

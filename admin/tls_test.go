@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -90,6 +91,36 @@ func TestSessionOverTLSLivesFromSignInToSignOut(t *testing.T) {
 	copied.calls("POST", "/api/v1/keys", "{}", 401)
 	if len(b.store.records) != 2 {
 		t.Errorf("there are %d keys", len(b.store.records))
+	}
+}
+
+// TestSignOutEndsARequestThatIsOnItsWay has a request wait for its body, which the server
+// asks for once it has seen the cookie, until another has signed out.
+func TestSignOutEndsARequestThatIsOnItsWay(t *testing.T) {
+	b := newBench(t)
+	listener := newTLSListener(t, b, nil)
+	console := newBrowser(t, listener)
+	cookie := console.calls("POST", sessionPath, signInBody, 200).Cookies()[0]
+	conn, err := tls.Dial("tcp", listener.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	text := bufio.NewReader(conn)
+	fmt.Fprintf(conn, "POST /api/v1/keys HTTP/1.1\r\nHost: localhost\r\nCookie: %s=%s\r\nContent-Type: application/json\r\n"+
+		"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", cookie.Name, cookie.Value)
+	if got, err := http.ReadResponse(text, nil); err != nil || got.StatusCode != http.StatusContinue {
+		t.Fatalf("the body is not asked for: %v, %v", got, err)
+	}
+	console.calls("DELETE", sessionPath, "", 204)
+	fmt.Fprint(conn, "{}")
+	got, err := http.ReadResponse(text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.StatusCode != http.StatusUnauthorized || len(b.store.records) != 0 {
+		t.Errorf("after sign-out it gets %s, and there are %d keys", got.Status, len(b.store.records))
 	}
 }
 
