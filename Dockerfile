@@ -5,9 +5,12 @@
 #     -e KEYSTILE_PROXY_UPSTREAM_URL=http://model-server:9000 keystile
 #
 # The admin listener stays on the container's own loopback, where nothing outside the container can reach it, and the
-# image has no shell. To manage keys from the host, open it with both of these, on the host's loopback only:
+# image has no shell. To manage keys from the host, open it with all of these, on the host's loopback only:
 #
-#     -e KEYSTILE_ADMIN_LISTEN=0.0.0.0:8081 -p 127.0.0.1:8081:8081
+#     -e KEYSTILE_ADMIN_LISTEN=0.0.0.0:8081 -e KEYSTILE_ADMIN_ALLOW_PLAIN_HTTP=true -p 127.0.0.1:8081:8081
+#
+# Containers on the same network reach it too, and nothing is encrypted. To open it further, mount a certificate and set
+# KEYSTILE_ADMIN_TLS_CERT_FILE and KEYSTILE_ADMIN_TLS_KEY_FILE in place of KEYSTILE_ADMIN_ALLOW_PLAIN_HTTP.
 #
 # Called by a name other than localhost, it also wants that name in KEYSTILE_ADMIN_HOSTS. Every call needs a token all
 # the same; the first start writes one to /data/admin.token.

@@ -50,6 +50,8 @@ func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func(
 		return c.noReply(call, err)
 	case len(body) > int(limit):
 		return c.notKeystile("more than " + limit.String())
+	case response.StatusCode == http.StatusBadRequest && bytes.HasPrefix(body, []byte(httpToTLS)):
+		return fmt.Errorf("%s, the address from %s, wants TLS: have the address begin with https://", c.url, c.urlFrom)
 	case kind == "application/problem+json":
 		return c.refused(call, body)
 	case response.StatusCode/100 != 2 || kind != "application/json":
@@ -86,6 +88,9 @@ type lostReply struct{ error }
 
 // noReply explains why there is no reply.
 func (c *apiClient) noReply(call apiCall, err error) error {
+	if distrust := withoutTrust(c.url, c.urlFrom, err); distrust != nil {
+		return distrust
+	}
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf(`nothing answers at %s, the address from %s (%w): see whether "keystile serve" is running there, or name another by --address`,
 			c.url, c.urlFrom, err)

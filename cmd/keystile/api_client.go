@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,13 +40,14 @@ type apiClient struct {
 }
 
 // newAPIClient returns a client that follows no redirect and uses no HTTP proxy: either
-// would see the token.
-func newAPIClient(address setting) (*apiClient, error) {
-	url, err := apiURL(address)
+// would see the token. A nil trust means plain HTTP, or the system's authorities.
+func newAPIClient(address setting, trust *tls.Config) (*apiClient, error) {
+	url, err := apiURL(address, trust)
 	return &apiClient{url: url, urlFrom: address.from, http: http.Client{
 		Timeout: apiTimeout,
 		Transport: &http.Transport{
 			Proxy: nil, DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: apiDialTimeout}).DialContext,
+			TLSClientConfig: trust,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, err

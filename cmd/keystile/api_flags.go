@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,10 +19,11 @@ const (
 
 // apiFlags say where the admin API is and what opens it. The environment, then the
 // configuration, has what they leave out.
-type apiFlags struct{ address, tokenFile, config string }
+type apiFlags struct{ address, caFile, tokenFile, config string }
 
 func (f *apiFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.address, "address", "", "admin listener, as host:port or URL (default $"+addressVariable+", else admin.listen)")
+	flags.StringVar(&f.caFile, "ca-file", "", "PEM file of the authorities that sign the certificate of that address (default $"+caVariable+", else the system's)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the administrator token (default $"+tokenVariable+", else admin.token_file)")
 	flags.StringVar(&f.config, "config", "", "configuration file, for what neither flag nor environment says")
 }
@@ -37,6 +39,14 @@ func (f apiFlags) client(env []string) (api *apiClient, proxy string, err error)
 	if address.text == "" {
 		address = setting{lookup(env, addressVariable), addressVariable}
 	}
+	ca := setting{f.caFile, "--ca-file"}
+	if ca.text == "" {
+		ca = setting{lookup(env, caVariable), caVariable}
+	}
+	trust, err := trusting(ca)
+	if err != nil {
+		return nil, "", err
+	}
 	file, token := setting{f.tokenFile, "--token-file"}, lookup(env, tokenVariable)
 	if f.config != "" || address.text == "" || file.text == "" && token == "" {
 		c, _, err := loadConfig(f.config, env)
@@ -44,14 +54,17 @@ func (f apiFlags) client(env []string) (api *apiClient, proxy string, err error)
 			return nil, "", err
 		}
 		if address.text == "" {
-			address = setting{reachable(c.Admin.Listen), "admin.listen"}
-			proxy = proxyURL(c.Proxy, c.Proxy.Listen)
+			address = setting{listenerURL(c.Admin.TLS, c.Admin.Listen), "admin.listen"}
+			if trust, err = trustingItself(c.Admin.TLS); err != nil {
+				return nil, "", err
+			}
+			proxy = listenerURL(c.Proxy.TLS, c.Proxy.Listen)
 		}
 		if file.text == "" && token == "" {
 			file = setting{c.Admin.TokenFile, "admin.token_file"}
 		}
 	}
-	if api, err = newAPIClient(address); err != nil {
+	if api, err = newAPIClient(address, trust); err != nil {
 		return nil, "", err
 	}
 	api.token, api.tokenFrom, err = apiToken(file, token)
@@ -76,10 +89,15 @@ func apiToken(file setting, token string) (_ hidden, from string, err error) {
 	return hidden{text}, fmt.Sprintf("%s (%s)", file.text, file.from), nil
 }
 
-// apiURL is the URL of an address, without a slash at its end.
-func apiURL(address setting) (string, error) {
+// apiURL is the URL of an address, without a slash at its end. Without a scheme it is https
+// where authorities are named.
+func apiURL(address setting, trust *tls.Config) (string, error) {
 	url := address.text
-	if !strings.Contains(url, "://") {
+	switch {
+	case strings.Contains(url, "://"):
+	case trust != nil:
+		url = "https://" + url
+	default:
 		url = "http://" + url
 	}
 	if err := checkWebURL(url, "the token is read from a file or the environment"); err != nil {

@@ -178,12 +178,10 @@ func TestNothingIsMadeWhenTheConfigurationIsWrong(t *testing.T) {
 // configuration. It waits for an answer for healthTimeout only, so it may take another try.
 func expectHealth(t *testing.T, p *process, code int, prefix string) {
 	t.Helper()
+	_, address, _ := strings.Cut(p.admin, "://")
 	again(t, func() error {
 		began := time.Now()
-		check := start(t, command{
-			folder: p.folder, args: []string{"healthcheck"},
-			env: []string{"KEYSTILE_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")},
-		})
+		check := start(t, command{folder: p.folder, args: []string{"healthcheck"}, env: []string{"KEYSTILE_ADMIN_LISTEN=" + address}})
 		got := check.wait(t)
 		said := check.stdout.text() + check.stderr.text()
 		if got == code && strings.HasPrefix(said, prefix) {

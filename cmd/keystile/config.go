@@ -71,10 +71,12 @@ type clientTimeouts struct {
 }
 
 type adminConfig struct {
-	Listen        string   `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. It speaks plain HTTP: keep it on loopback or a private network. It keeps 100 connections. For one more it closes another: first those that have not brought the token or a session, of them those from this machine last, then idle ones that have; never one that is serving an administrator."`
-	TokenFile     string   `yaml:"token_file" is:"required" doc:"File with the administrator's token, made at the first start with mode 0600. The variable KEYSTILE_ADMIN_TOKEN takes its place."`
-	Hosts         []string `yaml:"hosts" is:"host" doc:"Names by which the admin listener may be called, beside localhost and IP addresses; any other Host is refused, except for /healthz and /readyz."`
-	MetricsPublic bool     `yaml:"metrics_public" doc:"Serve /metrics without a token to callers from other machines too."`
+	Listen         string    `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. Beyond loopback it needs tls, or allow_plain_http. It keeps 100 connections. For one more it closes another: first those that have not brought the token or a session, of them those from this machine last, then idle ones that have; never one that is serving an administrator."`
+	TLS            tlsConfig `yaml:"tls" doc:"Certificate of the admin listener; both files or neither. Without them the listener speaks plain HTTP. It speaks HTTP/1.1 either way. The name in it that administrators use belongs into hosts."`
+	AllowPlainHTTP bool      `yaml:"allow_plain_http" doc:"Listen beyond loopback without TLS, where the administrator's token crosses the network readable: for a private network, or behind something that encrypts."`
+	TokenFile      string    `yaml:"token_file" is:"required" doc:"File with the administrator's token, made at the first start with mode 0600. The variable KEYSTILE_ADMIN_TOKEN takes its place."`
+	Hosts          []string  `yaml:"hosts" is:"host" doc:"Names by which the admin listener may be called, beside localhost and IP addresses; any other Host is refused, except for /healthz and /readyz."`
+	MetricsPublic  bool      `yaml:"metrics_public" doc:"Serve /metrics without a token to callers from other machines too."`
 }
 
 type keysConfig struct {

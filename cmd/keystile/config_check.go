@@ -217,13 +217,19 @@ func (c config) crossProblems() []problem {
 		}
 	}
 	p := c.Proxy
-	add(p.TLS.CertFile != "" && p.TLS.KeyFile == "", "proxy.tls.cert_file", "", "needs proxy.tls.key_file beside it")
-	add(p.TLS.KeyFile != "" && p.TLS.CertFile == "", "proxy.tls.key_file", "", "needs proxy.tls.cert_file beside it")
+	for _, of := range []struct {
+		section string
+		tlsConfig
+	}{{"proxy.tls", p.TLS}, {"admin.tls", c.Admin.TLS}} {
+		add(of.CertFile != "" && of.KeyFile == "", of.section+".cert_file", "", "needs "+of.section+".key_file beside it")
+		add(of.KeyFile != "" && of.CertFile == "", of.section+".key_file", "", "needs "+of.section+".cert_file beside it")
+	}
 	add(p.DefaultRate.PerSecond > 0 && p.DefaultRate.Burst < 1, "proxy.default_rate.per_second", "",
 		"needs proxy.default_rate.burst of at least 1 beside it, or no request would ever pass")
 	add(strings.EqualFold(p.KeyHeader, p.SecretHeader), "proxy.secret_header", "proxy.key_header", "must differ from proxy.key_header")
 	add(ignoresAll(p.IgnoreCarriers), "proxy.ignore_carriers", "", "must leave at least one way of sending credentials")
 	add(sameAddress(p.Listen, c.Admin.Listen), "admin.listen", "proxy.listen", "must differ from proxy.listen")
+	add(c.Admin.readable(c.Admin.Listen) && !c.Admin.AllowPlainHTTP, "admin.listen", "", plainBeyondLoopback(c.Admin.Listen))
 	add(c.callsItself(), "proxy.upstream.url", "proxy.listen", "is the address of proxy.listen: Keystile would call itself without end")
 	return append(list, c.Store.Redis.problems()...)
 }
@@ -256,6 +262,19 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
+// readable reports whether others could read what is sent when the admin listener is at
+// address. Of names only localhost is known to stay on this machine.
+func (c adminConfig) readable(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && c.TLS.CertFile == "" && !isLoopback(host)
+}
+
+func plainBeyondLoopback(address string) string {
+	return address + " can be reached from other machines, and without TLS the administrator's token would cross the network readable: " +
+		"listen on loopback such as 127.0.0.1:8081, or set admin.tls.cert_file and admin.tls.key_file, or, " +
+		"if the network is private or something in front encrypts, set admin.allow_plain_http to true"
+}
+
 func (c config) callsItself() bool {
 	u, err := c.upstreamURL()
 	host, port, splitErr := net.SplitHostPort(c.Proxy.Listen)
@@ -274,8 +293,7 @@ func (c config) cautions() []string {
 			list = append(list, text)
 		}
 	}
-	host, _, _ := net.SplitHostPort(c.Admin.Listen)
-	add(!isLoopback(host), "admin.listen: "+c.Admin.Listen+" can be reached from other machines, and without TLS the administrator's token "+
+	add(c.Admin.readable(c.Admin.Listen), "admin.listen: "+c.Admin.Listen+" can be reached from other machines, and without TLS the administrator's token "+
 		"crosses the network readable; keep it on a private network")
 	prefixes, _ := c.trustedProxies()
 	all := slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Bits() == 0 })

@@ -156,6 +156,8 @@ func TestOptionsThatMustFitTogether(t *testing.T) {
 		"a certificate without its key": {func(c *config) { c.Proxy.TLS.CertFile = "c" }, "proxy.tls.cert_file"},
 		"a key without its certificate": {func(c *config) { c.Proxy.TLS.KeyFile = "k" }, "proxy.tls.key_file"},
 		"certificate and key":           {func(c *config) { c.Proxy.TLS = tlsConfig{"c", "k"} }, ""},
+		"admin's certificate alone":     {func(c *config) { c.Admin.TLS.CertFile = "c" }, "admin.tls.cert_file"},
+		"admin's key alone":             {func(c *config) { c.Admin.TLS.KeyFile = "k" }, "admin.tls.key_file"},
 		"a rate without a burst":        {func(c *config) { c.Proxy.DefaultRate = rateConfig{0.1, 0} }, "proxy.default_rate.per_second"},
 		"a rate with a burst":           {func(c *config) { c.Proxy.DefaultRate = rateConfig{0.1, 1} }, ""},
 		"one header for both":           {func(c *config) { c.Proxy.KeyHeader = "x-secret" }, "proxy.secret_header"},
@@ -166,7 +168,7 @@ func TestOptionsThatMustFitTogether(t *testing.T) {
 			c.Proxy.IgnoreCarriers = []string{"basic", "basic", "basic", "basic"}
 		}, ""},
 		"one carrier left":            {func(c *config) { c.Proxy.IgnoreCarriers = []string{"basic", "bearer", "x_api_key"} }, ""},
-		"the same port twice":         {func(c *config) { c.Admin.Listen = ":8080" }, "admin.listen"},
+		"the same port twice":         {func(c *config) { c.Admin.Listen, c.Admin.AllowPlainHTTP = ":8080", true }, "admin.listen"},
 		"the same port on loopback":   {func(c *config) { c.Admin.Listen = "127.0.0.1:8080" }, "admin.listen"},
 		"two addresses with one port": {func(c *config) { c.Proxy.Listen, c.Admin.Listen = "192.0.2.1:80", "127.0.0.1:80" }, ""},
 		"free ports":                  {func(c *config) { c.Proxy.Listen, c.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0" }, ""},
@@ -219,9 +221,8 @@ func TestCautionsAreGivenOnlyWhereTheyApply(t *testing.T) {
 		change func(c *config)
 		want   string
 	}{
-		"admin on every interface": {func(c *config) { c.Admin.Listen = ":8081" }, "admin.listen: :8081"},
-		"admin on one address":     {func(c *config) { c.Admin.Listen = "192.0.2.1:8081" }, "admin.listen: 192.0.2.1:8081"},
-		"admin on a name":          {func(c *config) { c.Admin.Listen = "keystile:8081" }, "admin.listen: keystile:8081"},
+		"admin on every interface": {func(c *config) { c.Admin.Listen, c.Admin.AllowPlainHTTP = ":8081", true }, "admin.listen: :8081"},
+		"admin beyond, with TLS":   {func(c *config) { c.Admin.Listen, c.Admin.TLS = ":8081", tlsConfig{"c", "k"} }, ""},
 		"admin on localhost":       {func(c *config) { c.Admin.Listen = "localhost:8081" }, ""},
 		"admin on loopback, IPv6":  {func(c *config) { c.Admin.Listen = "[::1]:8081" }, ""},
 		"everybody is trusted":     {func(c *config) { c.Proxy.TrustedProxies = []string{"10.0.0.1", "0.0.0.0/0"} }, "proxy.trusted_proxies"},

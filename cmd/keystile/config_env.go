@@ -82,7 +82,7 @@ func lookup(env []string, name string) string {
 
 // warnUnknown reports a variable that sets nothing. Orchestrators inject such variables (KEYSTILE_SERVICE_HOST), so it is no mistake.
 func (l *configLoader) warnUnknown(name string, byVariable map[string]option) {
-	if name == tokenVariable || name == addressVariable || name == "KEYSTILE_CONFIG" {
+	if name == tokenVariable || name == addressVariable || name == caVariable || name == "KEYSTILE_CONFIG" {
 		return
 	}
 	var known []string

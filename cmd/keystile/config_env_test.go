@@ -34,6 +34,7 @@ func TestEveryOptionCanBeSetFromTheEnvironment(t *testing.T) {
 		"admin.token_file": "t", "admin.hosts": "a.example.com", "keys.pepper_file": "p", "store.bolt.path": "k.db",
 		"store.redis.url": "rediss://r:1/2", "store.redis.prefix": "{other}", "store.redis.password_file": "pw",
 		"log.level": "debug", "log.format": "json", "proxy.tls.cert_file": "c.pem", "proxy.tls.key_file": "k.pem",
+		"admin.tls.cert_file": "c.pem", "admin.tls.key_file": "k.pem",
 		"proxy.default_rate.per_second": "2.5", "proxy.max_body": "3GiB", "store.driver": "redis",
 		"store.redis.addresses": "a:1,b:2", "store.redis.sentinel_primary": "mymaster", "store.redis.user": "me",
 		"store.redis.sentinel_user": "me", "store.redis.sentinel_password_file": "spw", "store.redis.name": "n",

@@ -67,6 +67,10 @@ func demo(ctx context.Context, std stdio, proxyListen, adminListen string, print
 	c.Proxy.Listen, c.Admin.Listen = proxyListen, adminListen
 	c.Proxy.Upstream.URL = "http://" + generator.Addr().String()
 	c.Store.Bolt.Path = filepath.Join(folder, "keystile.db")
+	if c.Admin.readable(adminListen) {
+		return usageError{fmt.Errorf("--admin-listen: %s can be reached from other machines, and the demo has no TLS: choose an address on loopback, "+
+			"such as 127.0.0.1:8081, or use keystile serve with admin.tls", adminListen)}
+	}
 	if err := c.check(); err != nil {
 		return usageError{err}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,32 @@ func TestCompositionRunsAsShipped(t *testing.T) {
 	got, err := ask(http.DefaultClient, "GET", processes["keystile-2"].proxy+"/echo", "", bearer(made.Secret))
 	if err != nil || got.status != http.StatusOK || made.Effective != "everywhere" {
 		t.Errorf("%+v through the other: %v, %d %s", made, err, got.status, got.body)
+	}
+}
+
+// TestContainersMayListenWhereTheyAreToldTo holds the addresses that are shipped against
+// the rule about plain HTTP: the test above has others.
+func TestContainersMayListenWhereTheyAreToldTo(t *testing.T) {
+	told := map[string][]string{}
+	for name, service := range readComposition(t).Services {
+		for variable, value := range service.Environment {
+			if strings.HasPrefix(variable, "KEYSTILE_ADMIN_") {
+				told[name] = append(told[name], variable+"="+value)
+			}
+		}
+	}
+	dockerfile := readFile(t, filepath.Join(moduleRoot(t), "Dockerfile"))
+	for _, found := range regexp.MustCompile(`-e (KEYSTILE_ADMIN_\w+=\S+)`).FindAllStringSubmatch(dockerfile, -1) {
+		told["Dockerfile"] = append(told["Dockerfile"], found[1])
+	}
+	for name, env := range told {
+		c, _, err := parseConfig("", nil, env)
+		if err != nil || !c.Admin.readable(c.Admin.Listen) {
+			t.Errorf("%s: %v, %v", name, err, c.Admin)
+		}
+	}
+	if len(told) != 3 {
+		t.Errorf("those who are told are %v", told)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,28 +21,34 @@ func healthcheckCommand(std stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "healthcheck", Short: "Ask the admin listener of this machine whether Keystile is ready", Args: noArguments,
 	}
-	file := cmd.Flags().String("config", "", "configuration file, for admin.listen")
+	file := cmd.Flags().String("config", "", "configuration file, for admin.listen and admin.tls")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, _, err := loadConfig(*file, std.env)
 		if err != nil {
 			return err
 		}
-		return healthcheck(cmd.Context(), "http://"+reachable(c.Admin.Listen)+"/readyz", std.out)
+		trust, err := trustingItself(c.Admin.TLS)
+		if err != nil {
+			return err
+		}
+		return healthcheck(cmd.Context(), listenerURL(c.Admin.TLS, c.Admin.Listen)+"/readyz", trust, std.out)
 	}
 	return cmd
 }
 
 // healthcheck writes "ready", or returns why it is not.
-func healthcheck(ctx context.Context, address string, out io.Writer) error {
+func healthcheck(ctx context.Context, address string, trust *tls.Config, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}
-	client := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true, TLSClientConfig: trust}}
 	response, err := client.Do(request)
-	if err != nil {
+	if distrust := withoutTrust(address, "admin.listen", err); distrust != nil {
+		return distrust
+	} else if err != nil {
 		return fmt.Errorf("nothing answers at %s (%w): see whether keystile runs, and with the same admin.listen", address, reason(err))
 	}
 	defer response.Body.Close()

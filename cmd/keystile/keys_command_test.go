@@ -388,7 +388,7 @@ func TestServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	api, err := newAPIClient(setting{listener.Addr().String(), "--address"})
+	api, err := newAPIClient(setting{listener.Addr().String(), "--address"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

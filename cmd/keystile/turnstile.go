@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,7 @@ type turnstile struct {
 	contact contact              // with the store
 
 	proxyListener, adminListener net.Listener
+	adminTLS                     *tls.Config // nil: plain HTTP
 	proxyServer, adminServer     *http.Server
 	draining                     atomic.Bool
 }
@@ -80,6 +82,7 @@ func openTurnstile(c config, token admin.Token, env []string, log *slog.Logger) 
 		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready, ProxyURL: t.proxyURL(), Proxies: t.proxies,
 		Gatherer: registry, Registerer: registry, Log: log, Version: version(),
 	}), log)
+	t.adminServer.TLSConfig = t.adminTLS
 	return t, nil
 }
 
@@ -139,15 +142,9 @@ func upstreamTransport(c upstreamConfig) (*http.Transport, error) {
 // listen binds both listeners.
 func (t *turnstile) listen() error {
 	c := t.config.Proxy
-	var certificate *proxy.Certificate
-	if c.TLS.CertFile != "" {
-		err := checkKeyFile(c.TLS.KeyFile, "proxy.tls.key_file")
-		if err != nil {
-			return err
-		}
-		if certificate, err = proxy.OpenCertificate(c.TLS.CertFile, c.TLS.KeyFile, t.log, nil); err != nil {
-			return cannotLoadCertificate("proxy.tls", c.TLS.CertFile, err)
-		}
+	certificate, err := openCertificate(c.TLS, "proxy.tls", t.log)
+	if err != nil {
+		return err
 	}
 	t.proxyServer = proxy.NewServer(t.proxy, proxy.ServerOptions{
 		RequestHeaders: c.Timeouts.RequestHeaders, Idle: c.Timeouts.Idle, Certificate: certificate, Log: t.log,
@@ -157,12 +154,45 @@ func (t *turnstile) listen() error {
 		return err
 	}
 	t.proxyListener = proxy.LimitListener(listener, c.MaxConnections, certificate == nil, t.proxy.TurnedAway)
-	if listener, err = listenOn(t.config.Admin.Listen, "admin.listen"); err != nil {
+	return t.listenAdmin()
+}
+
+// listenAdmin binds the admin listener.
+func (t *turnstile) listenAdmin() error {
+	c := t.config.Admin
+	certificate, err := openCertificate(c.TLS, "admin.tls", t.log)
+	if err != nil {
 		return err
 	}
+	listener, err := listenOn(c.Listen, "admin.listen")
+	if err != nil {
+		return err
+	}
+	if bound := listener.Addr().String(); c.readable(bound) && !c.AllowPlainHTTP { // by an odd entry for localhost
+		_ = listener.Close()
+		return fmt.Errorf("admin.listen: %s", plainBeyondLoopback(bound))
+	}
 	// One more than the server keeps, so that it can accept the new one before it closes another.
-	t.adminListener = proxy.LimitListener(listener, admin.MaxConnections+1, true, nil)
+	t.adminListener = proxy.LimitListener(listener, admin.MaxConnections+1, certificate == nil, nil)
+	if certificate != nil {
+		t.adminTLS = certificate.TLSConfig()
+	}
 	return nil
+}
+
+// openCertificate loads the certificate of a section; nil: it names none.
+func openCertificate(c tlsConfig, section string, log *slog.Logger) (*proxy.Certificate, error) {
+	if c.CertFile == "" {
+		return nil, nil
+	}
+	if err := checkKeyFile(c.KeyFile, section+".key_file"); err != nil {
+		return nil, err
+	}
+	certificate, err := proxy.OpenCertificate(c.CertFile, c.KeyFile, log, nil)
+	if err != nil {
+		return nil, cannotLoadCertificate(section, c.CertFile, err)
+	}
+	return certificate, nil
 }
 
 // listenOn says in one sentence what to do when an address cannot be had.
@@ -194,13 +224,8 @@ func (t *turnstile) ready() error {
 // run serves until ctx is done or a listener fails, then drains and closes.
 func (t *turnstile) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if t.proxyServer.TLSConfig != nil {
-			return served("proxy", t.proxyServer.ServeTLS(t.proxyListener, "", ""))
-		}
-		return served("proxy", t.proxyServer.Serve(t.proxyListener))
-	})
-	group.Go(func() error { return served("admin", t.adminServer.Serve(t.adminListener)) })
+	group.Go(func() error { return served("proxy", serveOn(t.proxyServer, t.proxyListener)) })
+	group.Go(func() error { return served("admin", serveOn(t.adminServer, t.adminListener)) })
 	group.Go(func() error {
 		t.keepUsed(ctx)
 		return nil
@@ -213,6 +238,14 @@ func (t *turnstile) run(ctx context.Context) error {
 	err := group.Wait()
 	t.close()
 	return err
+}
+
+// serveOn serves with TLS where the server has a certificate.
+func serveOn(server *http.Server, listener net.Listener) error {
+	if server.TLSConfig != nil {
+		return server.ServeTLS(listener, "", "")
+	}
+	return server.Serve(listener)
 }
 
 func served(which string, err error) error {
@@ -283,20 +316,22 @@ func (t *turnstile) close() {
 
 // proxyURL is where clients reach the proxy from this machine.
 func (t *turnstile) proxyURL() string {
-	return proxyURL(t.config.Proxy, t.proxyListener.Addr().String())
+	return listenerURL(t.config.Proxy.TLS, t.proxyListener.Addr().String())
 }
 
-// proxyURL is where clients reach a proxy listener at address from its machine.
-func proxyURL(c proxyConfig, address string) string {
+// adminURL is where administrators reach the admin listener from this machine.
+func (t *turnstile) adminURL() string {
+	return listenerURL(t.config.Admin.TLS, t.adminListener.Addr().String())
+}
+
+// listenerURL is where a listener at address is reached from its machine.
+func listenerURL(c tlsConfig, address string) string {
 	scheme := "http"
-	if c.TLS.CertFile != "" {
+	if c.CertFile != "" {
 		scheme = "https"
 	}
 	return scheme + "://" + reachable(address)
 }
-
-// adminURL is where administrators reach the admin listener from this machine.
-func (t *turnstile) adminURL() string { return "http://" + reachable(t.adminListener.Addr().String()) }
 
 // reachable names loopback where an address says "every interface".
 func reachable(address string) string {
