@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"net/url"
 	"time"
+
+	"keystile/keys"
 )
 
 // config holds every option of Keystile. One declaration says everything there is to know about an option: the yaml tag is its name in the
@@ -13,6 +15,7 @@ type config struct {
 	Proxy proxyConfig `yaml:"proxy" doc:"The listener that clients of the generation API call, and what stands behind it."`
 	Admin adminConfig `yaml:"admin" doc:"The listener for administrators: management API, health and metrics."`
 	Keys  keysConfig  `yaml:"keys" doc:"Rules for the keys that are handed out."`
+	Audit auditConfig `yaml:"audit" doc:"The audit trail: who changed what, when, and from where."`
 	Store storeConfig `yaml:"store" doc:"Where key records are kept."`
 	Log   logConfig   `yaml:"log" doc:"What Keystile writes to its standard error."`
 }
@@ -84,6 +87,10 @@ type keysConfig struct {
 	PepperFile string `yaml:"pepper_file" doc:"File with one pepper of at least 32 characters on each line: the first signs the digests of new secrets, all of them verify. Empty: no pepper. Keep a copy: no secret can be verified without the pepper that signed it."`
 }
 
+type auditConfig struct {
+	Keep int `yaml:"keep" min:"1" doc:"Entries that are kept; for each one more the oldest is removed. The same for all processes that share a store."`
+}
+
 type storeConfig struct {
 	Driver string      `yaml:"driver" enum:"bolt,redis" doc:"bolt: one file, for one process. redis: a server that several Keystile processes share."`
 	Bolt   boltConfig  `yaml:"bolt" doc:"Options of the driver bolt."`
@@ -105,6 +112,7 @@ func defaultConfig() config {
 		Proxy: defaultProxy(),
 		Admin: adminConfig{Listen: "127.0.0.1:8081", TokenFile: "data/admin.token", Hosts: []string{}},
 		Keys:  keysConfig{PerAccount: 10},
+		Audit: auditConfig{Keep: keys.DefaultAuditKeep},
 		Store: storeConfig{
 			Driver: "bolt",
 			Bolt:   boltConfig{Path: "data/keystile.db"},

@@ -184,6 +184,7 @@ func TestOptionsThatMustFitTogether(t *testing.T) {
 		"an unlimited body":        {func(c *config) { c.Proxy.MaxBody = 0 }, ""},
 		"draining at once":         {func(c *config) { c.Proxy.DrainTimeout = 0 }, ""},
 		"no keys at all":           {func(c *config) { c.Keys.PerAccount = 0 }, "keys.per_account"},
+		"no audit trail":           {func(c *config) { c.Audit.Keep = 0 }, "audit.keep"},
 		"a negative rate":          {func(c *config) { c.Proxy.DefaultRate.PerSecond = -0.5 }, "proxy.default_rate.per_second"},
 		"a negative duration":      {func(c *config) { c.Proxy.DrainTimeout = -time.Second }, "proxy.drain_timeout"},
 		"a timeout of nothing":     {func(c *config) { c.Proxy.Timeouts.Idle = 0 }, "proxy.timeouts.idle"},

@@ -142,7 +142,7 @@ func TestSchemaKnowsChoicesAndBounds(t *testing.T) {
 	if want := []any{"key_secret", "bearer", "x_api_key", "basic"}; !reflect.DeepEqual(items["enum"], want) {
 		t.Errorf("carriers: got %v", items["enum"])
 	}
-	for path, want := range map[string]float64{"keys.per_account": 1, "proxy.max_connections": 0, "proxy.default_rate.per_second": 0, "proxy.max_body": 0} {
+	for path, want := range map[string]float64{"keys.per_account": 1, "audit.keep": 1, "proxy.max_connections": 0, "proxy.default_rate.per_second": 0, "proxy.max_body": 0} {
 		if got := schemaAt(t, root, path)["minimum"]; got != want {
 			t.Errorf("%s: got minimum %v, want %v", path, got, want)
 		}
