@@ -14,22 +14,30 @@ import (
 // TestSilentConnectionsDoNotFillTheAdminListener opens more than it keeps, and asks as
 // the operator and his probe do.
 func TestSilentConnectionsDoNotFillTheAdminListener(t *testing.T) {
-	p := startServe(t, newSample(t).URL, command{})
-	address := strings.TrimPrefix(p.admin, "http://")
-	for range 250 {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-	}
-	got, err := ask(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "GET", p.admin+keysPath, "", bearer(p.token))
-	if err != nil || got.status != http.StatusOK {
-		t.Errorf("the operator gets %d %s %v", got.status, got.body, err)
-	}
-	check := start(t, command{args: []string{"healthcheck"}, env: []string{"KEYSTILE_ADMIN_LISTEN=" + address}})
-	if code := check.wait(t); code != 0 {
-		t.Errorf("the probe ends with %d: %s", code, check.stderr.text())
+	a := newAuthority(t)
+	for name, serve := range map[string]func(*testing.T) *process{
+		"plain": func(t *testing.T) *process { return startServe(t, newSample(t).URL, command{}) },
+		"TLS":   func(t *testing.T) *process { return startWithAdminTLS(t, a, t.TempDir()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := serve(t)
+			_, address, _ := strings.Cut(p.admin, "://")
+			for range 250 {
+				conn, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close() })
+			}
+			got, err := ask(a.client(), "GET", p.admin+keysPath, "", bearer(p.token))
+			if err != nil || got.status != http.StatusOK {
+				t.Errorf("the operator gets %d %s %v", got.status, got.body, err)
+			}
+			check := start(t, command{folder: p.folder, args: []string{"healthcheck"}, env: []string{"KEYSTILE_ADMIN_LISTEN=" + address}})
+			if code := check.wait(t); code != 0 {
+				t.Errorf("the probe ends with %d: %s", code, check.stderr.text())
+			}
+		})
 	}
 }
 
