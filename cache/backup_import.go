@@ -293,6 +293,7 @@ func (im *importer) merge(e *backupEntry, have stored) stored {
 	if e.Version > have.Version {
 		next.Record = e.Record
 		next.Created = have.Created
+		next.Suspended = have.Suspended
 		next.Digests = soonerEnds(e.Digests, have.Digests)
 	}
 	if e.Active && !have.Active {

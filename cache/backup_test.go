@@ -129,9 +129,20 @@ func kept(list []keys.Record) []keys.Record {
 	return list
 }
 
-// mustMake makes a key, then changes it.
+// haveAccount makes an account, where the store keeps accounts and has it not yet.
+func haveAccount(t testing.TB, s keys.Store, id string) {
+	t.Helper()
+	if accounts, ok := s.(keys.Accounts); ok {
+		if _, _, err := accounts.CreateAccount(t.Context(), keys.Account{ID: id}); err != nil && !errors.Is(err, keys.ErrAccountExists) {
+			t.Fatalf("CreateAccount(%q): %v", id, err)
+		}
+	}
+}
+
+// mustMake makes a key, with its account, then changes it.
 func mustMake(t testing.TB, s keys.Store, account, name string, change func(*keys.Record)) keys.Record {
 	t.Helper()
+	haveAccount(t, s, account)
 	id := keys.NewID()
 	made, err := s.Create(t.Context(), keys.Draft{
 		ID: id, Account: account, Name: name, Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id)),
@@ -508,7 +519,7 @@ func TestOlderFileGetsAPlaceForDeletions(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketTombs) })
+	raw(t, path, asSchema1)
 	b = mustOpen(t, path, BoltOptions{})
 	file := export(t, b)
 	mustDelete(t, b, record.ID)

@@ -25,6 +25,8 @@ type BoltOptions struct {
 	Mirror *Mirror
 	// PerAccount is how many keys an account may have; 0: DefaultPerAccount.
 	PerAccount int
+	// AuditKeep is how many entries of the audit trail are kept; 0: keys.DefaultAuditKeep.
+	AuditKeep int
 	// Peppers are the peppers in use; nil: none. The file remembers a check of the one
 	// that signs.
 	Peppers *keys.Peppers
@@ -34,7 +36,7 @@ type BoltOptions struct {
 	Log *slog.Logger
 }
 
-// Bolt is a [keys.Store] in one file, for one process. Every change is on the disk
+// Bolt is a [keys.Store], with its accounts and its audit trail, in one file, for one process. Every change is on the disk
 // (fsync), in the Mirror and with every watcher before its call returns; so a
 // receipt never has anything pending. Open one with [OpenBolt].
 type Bolt struct {
@@ -42,6 +44,7 @@ type Bolt struct {
 	db         *bbolt.DB
 	mirror     *Mirror
 	perAccount int
+	auditKeep  int
 	peppers    *keys.Peppers
 	now        func() time.Time
 	log        *slog.Logger
@@ -55,7 +58,11 @@ type Bolt struct {
 	purged   []byte // the last operation looked at for its expiry
 }
 
-var _ keys.Store = (*Bolt)(nil)
+var (
+	_ keys.Store    = (*Bolt)(nil)
+	_ keys.Accounts = (*Bolt)(nil)
+	_ keys.Trail    = (*Bolt)(nil)
+)
 
 // watcher is one call of Watch that is not over.
 type watcher struct {
@@ -104,9 +111,11 @@ func (b *Bolt) view(ctx context.Context, doing string, read func(*bbolt.Tx) erro
 // step is one transaction that may change something.
 type step struct {
 	*bbolt.Tx
-	now     time.Time
-	dirty   bool          // there is something to keep
-	changes []keys.Change // what the mirror and the watchers are told, in order
+	now       time.Time
+	actor     keys.Actor
+	auditKeep int
+	dirty     bool          // there is something to keep
+	changes   []keys.Change // what the mirror and the watchers are told, in order
 }
 
 // write runs one step, commits it and tells everybody. doing says what for, in an
@@ -125,7 +134,7 @@ func (b *Bolt) write(ctx context.Context, doing string, run func(*step) error) e
 		return unavailable(doing, err)
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after a commit
-	s := &step{Tx: tx, now: b.now().UTC().Truncate(time.Millisecond)}
+	s := b.step(ctx, tx)
 	if err := run(s); err != nil {
 		return unavailable(doing, err)
 	}
@@ -138,6 +147,14 @@ func (b *Bolt) write(ctx context.Context, doing string, run func(*step) error) e
 	}
 	b.tell(s.changes)
 	return nil
+}
+
+// step returns a step that is recorded as the actor's of ctx.
+func (b *Bolt) step(ctx context.Context, tx *bbolt.Tx) *step {
+	return &step{
+		Tx: tx, now: b.now().UTC().Truncate(time.Millisecond),
+		actor: keys.ActorOf(ctx), auditKeep: b.auditKeep,
+	}
 }
 
 // settle handles a commit that failed. Mostly the file is as it was. But when only
@@ -158,11 +175,15 @@ func (b *Bolt) settle(s *step, tx *bbolt.Tx) {
 	}
 }
 
-// tell brings each change to the mirror, whose observers run, then to the watchers.
+// tell brings each change to the mirror, whose observers run, then, if it is one of a key,
+// to the watchers.
 func (b *Bolt) tell(changes []keys.Change) {
 	for _, change := range changes {
 		if b.mirror != nil {
 			b.mirror.Apply(change)
+		}
+		if change.ID == (keys.ID{}) {
+			continue
 		}
 		for _, w := range b.watchers {
 			if w.ctx.Err() == nil {

@@ -172,7 +172,10 @@ func (l *boltLedger) take(s *step, e effect) error {
 		return putNumber(s.Bucket(bucketTombs), e.record.ID[:], e.record.Version)
 	case e.removed:
 		delete(l.counts, e.before.Account)
-		return s.remove(&e.before.Record, storeVersion(s.Tx)+1)
+		if err := s.remove(&e.before.Record, storeVersion(s.Tx)+1); err != nil {
+			return err
+		}
+		return s.record(s.keyEntry(keys.KeyDeleted, &e.before.Record, nil))
 	case e.before != nil:
 		if err := deleteName(s.Tx, &e.before.Record); err != nil {
 			return err
@@ -180,14 +183,27 @@ func (l *boltLedger) take(s *step, e effect) error {
 	default:
 		l.counts[e.record.Account]++
 	}
+	account, err := s.accountOf(e.record.Account)
+	if err != nil {
+		return err
+	}
+	e.record.Suspended = !account.Active
 	e.record.Version = storeVersion(s.Tx) + 1
+	action, before := keys.KeyCreated, (*keys.Record)(nil)
 	if e.before == nil {
 		e.record.Born = e.record.Version
+	} else {
+		before = &e.before.Record
+		action = keys.UpdateAction(before, &e.record.Record)
 	}
-	return errors.Join(
+	err = errors.Join(
 		s.Bucket(bucketTombs).Delete(e.record.ID[:]),
 		putName(s.Tx, &e.record.Record),
 		s.keep(&e.record),
 		s.touch(e.record.ID, e.record.LastUsed),
 	)
+	if err != nil {
+		return err
+	}
+	return s.record(s.keyEntry(action, before, &e.record.Record))
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,12 +46,16 @@ func (b *Bolt) create(s *step, draft *keys.Draft) (keys.Created, error) {
 	if replayed || err != nil {
 		return created, err
 	}
-	if err := b.admit(s, draft); err != nil {
+	account, err := readAccount(s.Tx, draft.Account)
+	if err != nil {
+		return created, err
+	}
+	if err := s.admit(draft, cmp.Or(account.Limit, b.perAccount)); err != nil {
 		return created, err
 	}
 	version := storeVersion(s.Tx) + 1
 	kept := stored{Born: version, Record: keys.Record{
-		ID: draft.ID, Account: draft.Account, Name: draft.Name, Active: true,
+		ID: draft.ID, Account: draft.Account, Name: draft.Name, Active: true, Suspended: !account.Active,
 		Created: s.now, Updated: s.now, Version: version,
 		Rate: draft.Rate, Digests: [2]keys.Digest{draft.Digest},
 	}}
@@ -59,6 +64,7 @@ func (b *Bolt) create(s *step, draft *keys.Draft) (keys.Created, error) {
 		putName(s.Tx, &kept.Record),
 		remember(s, draft),
 		b.purge(s),
+		s.record(s.keyEntry(keys.KeyCreated, nil, &kept.Record)),
 	); err != nil {
 		return created, err
 	}
@@ -66,12 +72,12 @@ func (b *Bolt) create(s *step, draft *keys.Draft) (keys.Created, error) {
 }
 
 // admit checks what a new key must meet and gives it a name if it has none.
-func (b *Bolt) admit(s *step, draft *keys.Draft) error {
+func (s *step) admit(draft *keys.Draft, limit int) error {
 	if s.Bucket(bucketRecords).Get(draft.ID[:]) != nil || s.Bucket(bucketTombs).Get(draft.ID[:]) != nil {
 		return errIDTaken
 	}
-	if countNames(s.Tx, draft.Account, b.perAccount) >= b.perAccount {
-		return own(&keys.LimitError{Limit: b.perAccount})
+	if countNames(s.Tx, draft.Account, limit) >= limit {
+		return own(&keys.LimitError{Limit: limit})
 	}
 	taken := func(name string) bool { return nameTaken(s.Tx, draft.Account, name) }
 	if draft.Name == "" {
@@ -130,7 +136,10 @@ func (s *step) replace(before *keys.Record, kept *stored) error {
 	}
 	kept.Version = storeVersion(s.Tx) + 1
 	kept.Updated = s.now
-	return s.keep(kept)
+	if err := s.keep(kept); err != nil {
+		return err
+	}
+	return s.record(s.keyEntry(keys.UpdateAction(before, &kept.Record), before, &kept.Record))
 }
 
 // Delete removes the record for ever. See [keys.Store].
@@ -149,7 +158,10 @@ func (b *Bolt) Delete(
 			}
 		}
 		receipt.Version = storeVersion(s.Tx) + 1
-		return s.remove(&kept.Record, receipt.Version)
+		if err := s.remove(&kept.Record, receipt.Version); err != nil {
+			return err
+		}
+		return s.record(s.keyEntry(keys.KeyDeleted, &kept.Record, nil))
 	})
 	if err != nil {
 		return keys.Receipt{}, err

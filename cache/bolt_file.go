@@ -22,15 +22,28 @@ var (
 	bucketOperations = []byte("operations") // SHA-256 of Operation.Key -> operation as JSON
 	bucketUsed       = []byte("used")       // id -> last use, see encodeUse
 	bucketTombs      = []byte("tombs")      // id -> version of the deletion; ids are never used again
+	bucketAccounts   = []byte("accounts")   // id -> keys.Account as JSON
+	bucketTokens     = []byte("tokens")     // id -> storedToken as JSON
+	bucketTokensOf   = []byte("tokens_of")  // account, 0x00, id of a token -> that id
+	bucketAudit      = []byte("audit")      // number -> hash, then the text of the entry
 
 	metaSchema  = []byte("schema")  // number of this layout
 	metaStore   = []byte("store")   // random name of the store
 	metaVersion = []byte("version") // of the last change
 	metaPepper  = []byte("pepper")  // check of the pepper that signs
+	metaHead    = []byte("head")    // number and hash of the last entry of the audit trail
+	metaAnchor  = []byte("anchor")  // of the last one that was trimmed
+)
+
+var (
+	buckets1 = [][]byte{bucketMeta, bucketRecords, bucketNames, bucketOperations, bucketUsed}
+	// buckets2 came with schema 2, but for the first, which some files of schema 1 have.
+	buckets2 = [][]byte{bucketTombs, bucketAccounts, bucketTokens, bucketTokensOf, bucketAudit}
 )
 
 // schema is the layout this code writes. It rises when older code could misread.
-const schema = 1
+// Schema 1 had no accounts: code that knows no more would admit their suspended keys.
+const schema = 2
 
 // stored is what the file keeps of a record.
 type stored struct {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -36,11 +38,14 @@ const lockPatience = time.Second
 // form of its entries, not a digit that became another one.
 func OpenBolt(path string, o BoltOptions) (*Bolt, error) {
 	b := &Bolt{
-		path: path, mirror: o.Mirror, perAccount: o.PerAccount, peppers: o.Peppers, now: o.Now, log: o.Log,
-		commit: (*bbolt.Tx).Commit,
+		path: path, mirror: o.Mirror, perAccount: o.PerAccount, auditKeep: o.AuditKeep,
+		peppers: o.Peppers, now: o.Now, log: o.Log, commit: (*bbolt.Tx).Commit,
 	}
 	if b.perAccount == 0 {
 		b.perAccount = DefaultPerAccount
+	}
+	if b.auditKeep == 0 {
+		b.auditKeep = keys.DefaultAuditKeep
 	}
 	if b.now == nil {
 		b.now = time.Now
@@ -109,7 +114,7 @@ func (b *Bolt) open(peppers *keys.Peppers) (err error) {
 	if b.db, err = openBolt(b.path, false, &file); err != nil {
 		return err
 	}
-	if err := b.db.Update(func(tx *bbolt.Tx) error { return prepareBuckets(tx, peppers) }); err != nil {
+	if err := b.db.Update(func(tx *bbolt.Tx) error { return b.prepare(tx, peppers) }); err != nil {
 		return err
 	}
 	return b.load()
@@ -155,8 +160,9 @@ func (b *Bolt) verify(file **os.File) error {
 	return nil
 }
 
-// prepareBuckets makes the buckets of a new store or checks those of an old one.
-func prepareBuckets(tx *bbolt.Tx, peppers *keys.Peppers) error {
+// prepare makes the buckets of a new store, or checks those of an old one and brings it to
+// the layout of this code.
+func (b *Bolt) prepare(tx *bbolt.Tx, peppers *keys.Peppers) error {
 	first, _ := tx.Cursor().First()
 	if first == nil {
 		if err := makeBuckets(tx); err != nil {
@@ -166,24 +172,49 @@ func prepareBuckets(tx *bbolt.Tx, peppers *keys.Peppers) error {
 	if err := checkBuckets(tx); err != nil {
 		return err
 	}
-	if _, err := tx.CreateBucketIfNotExists(bucketTombs); err != nil { // older files have none
+	if err := checkPepper(tx.Bucket(bucketMeta), peppers); err != nil {
 		return err
 	}
-	return checkPepper(tx.Bucket(bucketMeta), peppers)
+	if number(tx.Bucket(bucketMeta), metaSchema) == schema {
+		return nil
+	}
+	return upgrade(b.step(context.Background(), tx))
 }
 
+// makeBuckets makes those of schema 1.
 func makeBuckets(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketMeta, bucketRecords, bucketNames, bucketOperations, bucketUsed} {
+	for _, name := range buckets1 {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
 	}
 	meta := tx.Bucket(bucketMeta)
 	return errors.Join(
-		putNumber(meta, metaSchema, schema),
+		putNumber(meta, metaSchema, 1),
 		putNumber(meta, metaVersion, 0),
 		meta.Put(metaStore, []byte(rand.Text())),
 	)
+}
+
+// upgrade makes what schema 1 did not have, with an account for each that keys belong to.
+func upgrade(s *step) error {
+	for _, name := range buckets2 {
+		if _, err := s.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	err := putAccount(s.Tx, &keys.Account{ID: keys.DefaultAccount, Active: true, Created: s.now, Updated: s.now})
+	if err != nil {
+		return err
+	}
+	cursor := s.Bucket(bucketNames).Cursor()
+	for name, _ := cursor.First(); name != nil; name, _ = cursor.Next() {
+		account, _, _ := bytes.Cut(name, []byte{0})
+		if _, err := s.accountOf(string(account)); err != nil {
+			return err
+		}
+	}
+	return putNumber(s.Bucket(bucketMeta), metaSchema, schema)
 }
 
 func checkBuckets(tx *bbolt.Tx) error {
@@ -191,11 +222,16 @@ func checkBuckets(tx *bbolt.Tx) error {
 	if meta == nil || len(meta.Get(metaSchema)) != 8 {
 		return errors.New("it is not a key store of Keystile: name another file")
 	}
-	if have := number(meta, metaSchema); have != schema {
+	needed := buckets1
+	switch have := number(meta, metaSchema); have {
+	case 1:
+	case schema:
+		needed = slices.Concat(buckets1, buckets2)
+	default:
 		return fmt.Errorf("a newer version of Keystile wrote it (schema %d, this one knows %d): use that version",
 			have, schema)
 	}
-	for _, name := range [][]byte{bucketRecords, bucketNames, bucketOperations, bucketUsed} {
+	for _, name := range needed {
 		if tx.Bucket(name) == nil {
 			return damaged(fmt.Errorf("%s are missing", name))
 		}
@@ -224,51 +260,6 @@ func checkPepper(meta *bbolt.Bucket, peppers *keys.Peppers) error {
 		return nil
 	}
 	return meta.Put(metaPepper, check[:])
-}
-
-// load reads every record, checks that its name leads to it, and fills the mirror.
-func (b *Bolt) load() error {
-	return b.db.View(func(tx *bbolt.Tx) error {
-		grants := func(yield func(keys.Grant, error) bool) {
-			err := checkRecords(tx, func(grant keys.Grant) { yield(grant, nil) })
-			if err != nil {
-				yield(keys.Grant{}, damaged(err))
-			}
-		}
-		mirror := b.mirror
-		if mirror == nil {
-			mirror = NewMirror() // the records are checked all the same
-		}
-		if err := mirror.Load(storeVersion(tx), grants); err != nil {
-			return err
-		}
-		mirror.fresh.set(proof{forever: true}) // no other process can change the file
-		return nil
-	})
-}
-
-func checkRecords(tx *bbolt.Tx, visit func(keys.Grant)) error {
-	names, records, version := tx.Bucket(bucketNames), 0, storeVersion(tx)
-	err := eachRecord(tx, func(kept stored) error {
-		records++
-		if !bytes.Equal(names.Get(nameKey(kept.Account, kept.Name)), kept.ID[:]) {
-			return fmt.Errorf("the name of %s leads elsewhere", kept.ID)
-		}
-		if kept.Version > version {
-			return fmt.Errorf("%s is newer than the store", kept.ID)
-		}
-		visit(kept.Grant())
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return names.ForEach(func(_, _ []byte) error {
-		if records--; records < 0 {
-			return errors.New("there are names without a record")
-		}
-		return nil
-	})
 }
 
 // damaged says what to do about a file that cannot be trusted.

@@ -36,6 +36,13 @@ func mustCreate(t testing.TB, b *Bolt) keys.Record {
 	return created.Record
 }
 
+func mustAccount(t testing.TB, store keys.Accounts, id string) {
+	t.Helper()
+	if _, _, err := store.CreateAccount(t.Context(), keys.Account{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // cannotOpen fails the test unless opening path is one sentence that has all words.
 func cannotOpen(t *testing.T, path string, o BoltOptions, words ...string) error {
 	t.Helper()
@@ -164,7 +171,7 @@ func TestNewerSchemaIsASentence(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw(t, path, func(tx *bbolt.Tx) error { return putNumber(tx.Bucket(bucketMeta), metaSchema, schema+1) })
-	cannotOpen(t, path, BoltOptions{}, "newer version of Keystile", "schema 2")
+	cannotOpen(t, path, BoltOptions{}, "newer version of Keystile", "schema 3")
 }
 
 func TestInconsistentStoreIsDamaged(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"keystile/keys"
 	"keystile/keys/keystest"
 )
 
@@ -12,9 +11,9 @@ func boltHarness() keystest.Harness {
 	return keystest.Harness{
 		Immediate: true,
 		OneHandle: "one process owns the file of a Bolt",
-		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
+		Open: func(t testing.TB, dir string, o keystest.Options) keystest.Store {
 			b, err := OpenBolt(filepath.Join(dir, "keys.db"),
-				BoltOptions{Mirror: NewMirror(), PerAccount: o.PerAccount, Now: o.Now})
+				BoltOptions{Mirror: NewMirror(), PerAccount: o.PerAccount, AuditKeep: o.AuditKeep, Now: o.Now})
 			if err != nil {
 				t.Fatal(err)
 			}

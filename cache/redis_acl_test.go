@@ -155,10 +155,11 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // folder.
 func sharedHarness(start func(t testing.TB, dir string) string, server func(addresses ...string) RedisServer) keystest.Harness {
 	return keystest.Harness{
-		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
-			return openShared(t, RedisOptions{Server: server(start(t, dir)), PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience})
+		Open: func(t testing.TB, dir string, o keystest.Options) keystest.Store {
+			r := openShared(t, RedisOptions{Server: server(start(t, dir)), PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience})
+			return withoutAccounts{Redis: r}
 		},
-		Immediate: true, Brief: true,
+		Immediate: true, Brief: true, Accountless: accountless,
 	}
 }
 

@@ -6,14 +6,13 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"keystile/cache/redistest"
-	"keystile/keys"
 	"keystile/keys/keystest"
 )
 
 // redisHarness opens stores in the server that start starts for each folder.
 func redisHarness(start func(t testing.TB, dir string) (address string)) keystest.Harness {
 	return keystest.Harness{
-		Open: func(t testing.TB, dir string, o keystest.Options) keys.Store {
+		Open: func(t testing.TB, dir string, o keystest.Options) keystest.Store {
 			r, err := OpenRedis(t.Context(), RedisOptions{
 				Server: RedisServer{Addresses: []string{start(t, dir)}}, Mirror: NewMirror(),
 				PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience,
@@ -22,9 +21,9 @@ func redisHarness(start func(t testing.TB, dir string) (address string)) keystes
 				t.Fatal(err)
 			}
 			await(t, "the store is served", func() bool { return r.o.Mirror.Fresh() == nil })
-			return r
+			return withoutAccounts{Redis: r}
 		},
-		Immediate: true,
+		Immediate: true, Accountless: accountless,
 	}
 }
 

@@ -19,14 +19,14 @@ import (
 // the hash of the folder in: on a Cluster it decides on which node the store is.
 func prefixHarness(o RedisOptions) keystest.Harness {
 	return keystest.Harness{
-		Open: func(t testing.TB, dir string, with keystest.Options) keys.Store {
+		Open: func(t testing.TB, dir string, with keystest.Options) keystest.Store {
 			sum := sha256.Sum256([]byte(dir))
 			o := o
 			o.Prefix, o.PerAccount, o.Now = "{"+hex.EncodeToString(sum[:8])+"}", with.PerAccount, with.Now
 			o.ReceiptDeadline = patience
-			return openShared(t, o)
+			return withoutAccounts{Redis: openShared(t, o)}
 		},
-		Immediate: true, Brief: true,
+		Immediate: true, Brief: true, Accountless: accountless,
 	}
 }
 

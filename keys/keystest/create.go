@@ -75,6 +75,7 @@ func newestLast(t *testing.T, h Harness) {
 
 func listOfAccount(t *testing.T, h Harness) {
 	f := open(t, h)
+	f.accounts("ab")
 	for _, account := range []string{"a", "ab", "b", "a"} {
 		f.create(account, "")
 	}

@@ -1,5 +1,5 @@
-// Package keystest states the contract of [keys.Store] as tests, for every store to
-// run: each subtest is one guarantee and its name says which. A store's own test is
+// Package keystest states the contract of [keys.Store], [keys.Accounts] and [keys.Trail]
+// as tests, for every store to run: each subtest is one guarantee and its name says which. A store's own test is
 // a few lines that say how it is opened.
 //
 // Not covered: what only the outside can show, such as a process killed in the
@@ -20,10 +20,19 @@ import (
 	"keystile/keys"
 )
 
+// Store is all that a store does.
+type Store interface {
+	keys.Store
+	keys.Accounts
+	keys.Trail
+}
+
 // Options are what a clause needs a store to be opened with.
 type Options struct {
-	// PerAccount is the limit of keys of an account.
+	// PerAccount is the limit of keys of an account that has none of its own.
 	PerAccount int
+	// AuditKeep is how many entries of the audit trail are kept; 0: the store's default.
+	AuditKeep int
 	// Now is the clock the store must use.
 	Now func() time.Time
 }
@@ -32,13 +41,15 @@ type Options struct {
 type Harness struct {
 	// Open opens the store that is kept in dir, for the first time or again. It fails t
 	// when it cannot. The caller closes the store.
-	Open func(t testing.TB, dir string, o Options) keys.Store
+	Open func(t testing.TB, dir string, o Options) Store
 	// OneHandle says why a store cannot be open twice at the same time; empty: it can,
 	// by another Open of the same dir.
 	OneHandle string
 	// Immediate says that a watcher has each change before the call that made it
 	// returns, not only soon.
 	Immediate bool
+	// Accountless says why a store has no accounts and no audit trail yet; empty: it has.
+	Accountless string
 	// Brief leaves out the clauses that do one thing very often. It is for a store that
 	// passes them elsewhere, and is slow where it runs now.
 	Brief bool
@@ -58,6 +69,7 @@ func Run(t *testing.T, h Harness) {
 	clauses := slices.Concat(
 		createClauses(), limitClauses(), operationClauses(), updateClauses(),
 		deleteClauses(), touchClauses(), watchClauses(), lastingClauses(),
+		accountClauses(), suspendClauses(), tokenClauses(), auditClauses(),
 	)
 	if !h.Brief {
 		clauses = append(clauses, longClauses()...)
@@ -104,7 +116,7 @@ func (c *clock) advance(by time.Duration) {
 // fixture is an open store with what the clauses do to it. Its methods fail the
 // test where the store returns an error.
 type fixture struct {
-	keys.Store
+	Store
 	t     *testing.T
 	h     Harness
 	dir   string
@@ -117,15 +129,82 @@ type fixture struct {
 func open(t *testing.T, h Harness) *fixture { return openLimit(t, h, 10) }
 
 func openLimit(t *testing.T, h Harness, perAccount int) *fixture {
+	return openWith(t, h, Options{PerAccount: perAccount})
+}
+
+// openWith opens a new store, which has the accounts a and b.
+func openWith(t *testing.T, h Harness, o Options) *fixture {
 	c := newClock()
-	f := &fixture{t: t, h: h, dir: t.TempDir(), clock: c, o: Options{PerAccount: perAccount, Now: c.Now}}
+	o.Now = c.Now
+	f := &fixture{t: t, h: h, dir: t.TempDir(), clock: c, o: o}
 	f.Store = h.Open(t, f.dir, f.o)
 	t.Cleanup(func() {
 		if !f.hangs.Load() {
 			_ = f.Close()
 		}
 	})
+	f.accounts("a", "b")
 	return f
+}
+
+// accounts makes accounts that have no limit of their own.
+func (f *fixture) accounts(ids ...string) {
+	f.t.Helper()
+	if f.h.Accountless != "" {
+		return
+	}
+	for _, id := range ids {
+		f.account(keys.Account{ID: id})
+	}
+}
+
+func (f *fixture) account(account keys.Account) keys.Account {
+	f.t.Helper()
+	created, receipt, err := f.CreateAccount(f.t.Context(), account)
+	if err != nil {
+		f.t.Fatalf("CreateAccount(%q): %v", account.ID, err)
+	}
+	if receipt.Version != created.Version {
+		f.t.Errorf("CreateAccount: the receipt says version %d, the account %d", receipt.Version, created.Version)
+	}
+	return created
+}
+
+// updateAccount does what change says, which cannot fail.
+func (f *fixture) updateAccount(id string, change func(*keys.Account)) (keys.Account, keys.Receipt) {
+	f.t.Helper()
+	account, receipt, err := f.UpdateAccount(f.t.Context(), id, func(a *keys.Account) error {
+		change(a)
+		return nil
+	})
+	if err != nil {
+		f.t.Fatalf("UpdateAccount(%q): %v", id, err)
+	}
+	return account, receipt
+}
+
+// setActive switches an account.
+func (f *fixture) setActive(id string, active bool) (keys.Account, keys.Receipt) {
+	f.t.Helper()
+	return f.updateAccount(id, func(a *keys.Account) { a.Active = active })
+}
+
+func (f *fixture) deleteAccount(id string, withKeys bool) keys.Receipt {
+	f.t.Helper()
+	receipt, err := f.DeleteAccount(f.t.Context(), id, withKeys, nil)
+	if err != nil {
+		f.t.Fatalf("DeleteAccount(%q): %v", id, err)
+	}
+	return receipt
+}
+
+func (f *fixture) allAccounts() []keys.Account {
+	f.t.Helper()
+	all, err := f.Accounts(f.t.Context())
+	if err != nil {
+		f.t.Fatalf("Accounts: %v", err)
+	}
+	return all
 }
 
 // reopen closes the store and opens it again.

@@ -45,7 +45,8 @@ func atLimit(t *testing.T, f *fixture, account string, limit int) {
 func limitAtOnce(t *testing.T, h Harness) {
 	f := open(t, h)
 	for round := range 200 {
-		account := fmt.Sprint("account ", round)
+		account := fmt.Sprint("account-", round)
+		f.accounts(account)
 		var kept atomic.Int32
 		together(40, func(int) {
 			var reached *keys.LimitError

@@ -1,6 +1,7 @@
 package keystest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +21,9 @@ const modelLimit = 3
 type model struct {
 	records    []keys.Record
 	operations map[string]made
+	accounts   map[string]keys.Account
 	version    uint64
+	entries    uint64 // of the audit trail
 }
 
 // made is a remembered operation.
@@ -40,14 +43,21 @@ func likeTheModel(t *testing.T, h Harness) {
 		c := newClock()
 		m := &machine{
 			fixture: &fixture{t: t, h: h, dir: dir, clock: c, o: Options{PerAccount: modelLimit, Now: c.Now}},
-			model:   model{operations: map[string]made{}},
+			model:   model{operations: map[string]made{}, accounts: map[string]keys.Account{}},
 		}
 		m.Store = h.Open(t, dir, m.o)
 		defer func() { _ = m.Close() }()
-		rt.Repeat(map[string]func(*rapid.T){
+		steps := map[string]func(*rapid.T){
 			"create": m.create, "update": m.update, "delete": m.delete, "touch": m.touch,
 			"time": m.time, "reopen": m.again, "": m.compare,
-		})
+		}
+		if h.Accountless != "" {
+			m.model.accounts = map[string]keys.Account{"a": {Active: true}, "b": {Active: true}}
+		} else {
+			steps["create account"], steps["delete account"] = m.createAccount, m.deleteAccount
+			steps["update account"], steps[""] = m.updateAccount, m.compareAll
+		}
+		rt.Repeat(steps)
 	})
 }
 
@@ -96,14 +106,18 @@ func (m *machine) expect(d keys.Draft) (_ keys.Record, replayed bool, _ error) {
 		}
 		return m.records[at], true, nil
 	}
-	n := 0
+	account, exists := m.model.accounts[d.Account]
+	if !exists {
+		return keys.Record{}, false, keys.ErrNoAccount
+	}
+	n, limit := 0, cmp.Or(account.Limit, modelLimit)
 	for _, r := range m.records {
 		if r.Account == d.Account {
 			n++
 		}
 	}
-	if n == modelLimit {
-		return keys.Record{}, false, &keys.LimitError{Limit: modelLimit}
+	if n >= limit {
+		return keys.Record{}, false, &keys.LimitError{Limit: limit}
 	}
 	if d.Name == "" {
 		for i := 1; d.Name == "" || m.taken(d.Account, d.Name); i++ {
@@ -114,7 +128,7 @@ func (m *machine) expect(d keys.Draft) (_ keys.Record, replayed bool, _ error) {
 	}
 	now := m.clock.Now()
 	return keys.Record{
-		ID: d.ID, Account: d.Account, Name: d.Name, Active: true,
+		ID: d.ID, Account: d.Account, Name: d.Name, Active: true, Suspended: !account.Active,
 		Created: now, Updated: now, Digests: [2]keys.Digest{d.Digest},
 	}, false, nil
 }
@@ -209,12 +223,14 @@ func (m *machine) taken(account, name string) bool {
 	return slices.ContainsFunc(m.records, func(r keys.Record) bool { return r.Account == account && r.Name == name })
 }
 
-// newer fails unless version is higher than all before, and returns it.
+// newer fails unless the version, of a change that left an entry in the trail, is higher
+// than all before, and returns it.
 func (m *machine) newer(t *rapid.T, version uint64) uint64 {
 	if version <= m.version {
 		t.Fatalf("after version %d came %d", m.version, version)
 	}
 	m.version = version
+	m.entries++
 	return version
 }
 

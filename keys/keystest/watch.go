@@ -144,6 +144,7 @@ func watchAtOnce(t *testing.T, h Harness) {
 	for range 10 {
 		f.create("a", "")
 	}
+	f.accounts("c")
 	var watchers [6]*watched
 	together(2*len(watchers), func(i int) {
 		if i%2 == 0 {
