@@ -228,7 +228,10 @@ func TestLimitHoldsBetweenProcesses(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
 	processes := []*Redis{joined(t, server.Addr(), nil), joined(t, server.Addr(), nil), joined(t, server.Addr(), nil)}
 	for round := range 20 {
-		account := "account " + strconv.Itoa(round)
+		account := "account-" + strconv.Itoa(round)
+		if _, _, err := processes[0].CreateAccount(t.Context(), keys.Account{ID: account}); err != nil {
+			t.Fatal(err)
+		}
 		outcomes := make(chan error)
 		for i := range 3 * DefaultPerAccount {
 			go func() {

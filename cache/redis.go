@@ -32,7 +32,8 @@ type RedisOptions struct {
 	Name string
 
 	Mirror     *Mirror       // filled and kept fresh; nil: one of its own
-	PerAccount int           // keys that an account may have; 0: DefaultPerAccount
+	PerAccount int           // keys that an account may have which has no limit of its own; 0: DefaultPerAccount
+	AuditKeep  int           // entries of the audit trail that are kept; 0: keys.DefaultAuditKeep
 	Peppers    *keys.Peppers // nil: none
 
 	MaxStaleness    time.Duration // the records are used for this long after they were proved fresh; 30 s
@@ -78,7 +79,7 @@ type RedisEvents struct {
 	RolledBack func()
 }
 
-// Redis is a [keys.Store] that several processes share. What it promises, and how,
+// Redis is a [keys.Store], with accounts and an audit trail, that several processes share. What it promises, and how,
 // is in protocol.md. Open one with [OpenRedis].
 type Redis struct {
 	o       RedisOptions
@@ -89,7 +90,8 @@ type Redis struct {
 	row     string // this process's row
 	table   *rows  // what this process has seen of all rows
 
-	idle chan *session // for changes
+	idle  chan *session // for changes
+	turns *turns        // for what the trail has an entry of
 
 	mu       sync.Mutex // makes applying an entry, and telling the watchers, one step
 	set      replica
@@ -106,7 +108,11 @@ type Redis struct {
 	stopped sync.WaitGroup
 }
 
-var _ keys.Store = (*Redis)(nil)
+var (
+	_ keys.Store    = (*Redis)(nil)
+	_ keys.Accounts = (*Redis)(nil)
+	_ keys.Trail    = (*Redis)(nil)
+)
 
 // OpenRedis connects to the server, checks it, and starts to follow it. It returns an
 // error for what only the operator can mend: another pepper, a server that may evict
@@ -131,8 +137,8 @@ func newRedis(o RedisOptions) *Redis {
 	o.setDefaults()
 	r := &Redis{
 		o: o, clock: time.Now, client: newClient(o.Server), scripts: loadScripts(), row: rand.Text(),
-		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), wake: make(chan struct{}, 1),
-		serving: make(chan struct{}),
+		table: newRows(o.MaxStaleness, time.Now), idle: make(chan *session, 4), turns: newTurns(),
+		wake: make(chan struct{}, 1), serving: make(chan struct{}),
 	}
 	r.set.init()
 	return r
@@ -141,6 +147,7 @@ func newRedis(o RedisOptions) *Redis {
 func (o *RedisOptions) setDefaults() {
 	o.Prefix = cmp.Or(o.Prefix, "{keystile}")
 	o.PerAccount = cmp.Or(o.PerAccount, DefaultPerAccount)
+	o.AuditKeep = cmp.Or(o.AuditKeep, keys.DefaultAuditKeep)
 	o.MaxStaleness = cmp.Or(o.MaxStaleness, 30*time.Second)
 	o.ReceiptDeadline = cmp.Or(o.ReceiptDeadline, 2*time.Second)
 	o.FenceLag = cmp.Or(o.FenceLag, 10*time.Second)
@@ -160,8 +167,12 @@ func (o *RedisOptions) setDefaults() {
 func (r *Redis) name(part string) string        { return r.o.Prefix + ":" + part }
 func (r *Redis) namesOf(account string) string  { return r.name("names:" + account) }
 func (r *Redis) operationName(id string) string { return r.name("op:" + id) }
+func (r *Redis) tokensOf(account string) string { return r.name("tokens:" + account) }
 func (r *Redis) common() []string {
-	return []string{r.name("meta"), r.name("records"), r.name("log"), r.name("tombs"), r.name("proxies")}
+	return []string{
+		r.name("meta"), r.name("records"), r.name("log"), r.name("tombs"), r.name("proxies"),
+		r.name("used"), r.name("accounts"), r.name("audit"),
+	}
 }
 
 // Get returns the record of id, or [keys.ErrNotFound].
@@ -213,10 +224,7 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 		} else {
 			found, err = r.recordsOf(ctx, s, account)
 		}
-		if errors.Is(err, errForeign) || errors.Is(err, errNotReached) {
-			return own(err)
-		}
-		return err
+		return ownForeign(err)
 	})
 	if err != nil {
 		return nil, err
@@ -224,21 +232,18 @@ func (r *Redis) List(ctx context.Context, account string) ([]keys.Record, error)
 	return inOrder(found), nil
 }
 
+// ownForeign marks the errors of a server that does not hold the store that this process
+// knows: no other connection would change that.
+func ownForeign(err error) error {
+	if errors.Is(err, errForeign) || errors.Is(err, errNotReached) {
+		return own(err)
+	}
+	return err
+}
+
 func (r *Redis) recordsOf(ctx context.Context, s *session, account string) ([]stored, error) {
-	answer, err := r.call(ctx, s, r.scripts.list, []string{r.namesOf(account), r.name("used")})
-	if err != nil {
-		return nil, err
-	}
-	var found []stored
-	for key := range slices.Chunk(answer[1:], 3) {
-		kept, err := decodeField(key[0], key[1])
-		if err != nil {
-			return nil, err
-		}
-		kept.LastUsed = parseUse(key[2])
-		found = append(found, kept)
-	}
-	return found, nil
+	seen, err := r.readHoldings(ctx, s, account)
+	return seen.keys, err
 }
 
 func (r *Redis) allRecords(ctx context.Context, s *session) ([]stored, error) {

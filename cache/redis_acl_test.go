@@ -112,7 +112,7 @@ func useBesideContract(t *testing.T, server *redistest.Server) {
 	first, second := keys.NewID(), keys.NewID()
 	network.LoseReplies(1, string(second[:]))
 	for _, id := range []keys.ID{first, second} { // the first loads the script
-		made, err := r.Create(t.Context(), keys.Draft{ID: id, Account: "a", Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id))})
+		made, err := r.Create(t.Context(), keys.Draft{ID: id, Account: keys.DefaultAccount, Name: id.String(), Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id))})
 		if err != nil || made.Receipt.Replicas != (keys.Replicas{Want: 1}) || made.Receipt.Everywhere() {
 			t.Errorf("got %+v, %v", made, err)
 		}
@@ -156,10 +156,9 @@ func eventually(t testing.TB, what string, condition func() bool) {
 func sharedHarness(start func(t testing.TB, dir string) string, server func(addresses ...string) RedisServer) keystest.Harness {
 	return keystest.Harness{
 		Open: func(t testing.TB, dir string, o keystest.Options) keystest.Store {
-			r := openShared(t, RedisOptions{Server: server(start(t, dir)), PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience})
-			return withoutAccounts{Redis: r}
+			return openShared(t, RedisOptions{Server: server(start(t, dir)), PerAccount: o.PerAccount, AuditKeep: o.AuditKeep, Now: o.Now, ReceiptDeadline: patience})
 		},
-		Immediate: true, Brief: true, Accountless: accountless,
+		Immediate: true, Brief: true,
 	}
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"keystile/keys"
@@ -20,18 +20,26 @@ func (r *Redis) Create(ctx context.Context, draft keys.Draft) (keys.Created, err
 		return keys.Created{}, err
 	}
 	now := r.now()
-	tail, err := encodeRest(&keys.Record{Created: now, Updated: now, Rate: draft.Rate, Digests: [2]keys.Digest{draft.Digest}})
+	record := keys.Record{
+		ID: draft.ID, Account: draft.Account, Active: true, Created: now, Updated: now,
+		Rate: draft.Rate, Digests: [2]keys.Digest{draft.Digest},
+	}
+	tail, err := encodeRest(&record)
 	if err != nil {
 		return keys.Created{}, err
 	}
-	request, caller := "", rand.Text()
+	request, caller, unnamed := "", rand.Text(), digit(draft.Name == "")
 	if draft.Operation != (keys.Operation{}) {
 		key := sha256.Sum256([]byte(draft.Operation.Key))
 		request, caller = hex.EncodeToString(draft.Operation.Request[:]), hex.EncodeToString(key[:])
 	}
-	answer, s, err := r.operation(ctx, "creating a key", r.scripts.create,
+	answer, s, err := r.change(ctx, "creating a key", r.scripts.create,
 		[]string{r.namesOf(draft.Account), r.operationName(rand.Text()), r.operationName(caller)},
-		string(draft.ID[:]), draft.Account, draft.Name, tail, r.o.PerAccount, request, keys.OperationLifetime.Milliseconds(), now.UnixMilli())
+		func(s *sealer) ([]any, error) {
+			record.Name = cmp.Or(draft.Name, s.more, keys.DefaultName(func(string) bool { return false }))
+			return s.one(keyEntry(keys.KeyCreated, nil, &record, now), string(record.ID[:]), record.Account, record.Name, unnamed, tail,
+				r.o.PerAccount, request, keys.OperationLifetime.Milliseconds(), now.UnixMilli())
+		})
 	if err != nil {
 		return keys.Created{}, err
 	}
@@ -68,11 +76,17 @@ func (r *Redis) refusal(s *session, doing string, answer []string) error {
 	case "done", "replayed":
 		return nil
 	case "limit":
-		err = &keys.LimitError{Limit: r.o.PerAccount}
+		err = &keys.LimitError{Limit: int(parseNumber(answer[1]))}
 	case "taken":
 		err = keys.ErrNameTaken
 	case "missing":
 		err = keys.ErrNotFound
+	case "unowned":
+		err = keys.ErrNoAccount
+	case "account_exists":
+		err = keys.ErrAccountExists
+	case "tokenless":
+		err = keys.ErrNoToken
 	case "reused":
 		err = keys.ErrOperationReused
 	case "conflict":
@@ -172,9 +186,12 @@ func (r *Redis) tryAmend(ctx context.Context, id keys.ID, least uint64, change f
 	if err != nil {
 		return none, nil, err
 	}
-	answer, s, err := r.operation(ctx, doing, r.scripts.update,
+	answer, s, err := r.change(ctx, doing, r.scripts.update,
 		[]string{r.namesOf(before.Account), r.operationName(rand.Text())},
-		string(id[:]), strconv.FormatUint(before.Version, 10), after.Name, digit(after.Active), tail)
+		func(s *sealer) ([]any, error) {
+			return s.one(keyEntry(keys.UpdateAction(&before, &after), &before, &after, after.Updated),
+				string(id[:]), before.Version, after.Name, digit(after.Active), tail)
+		})
 	if err != nil {
 		return none, nil, err
 	}
@@ -222,9 +239,11 @@ func (r *Redis) tryRemove(ctx context.Context, id keys.ID, check func(keys.Recor
 		}
 	}
 	const doing = "deleting a key"
-	answer, s, err := r.operation(ctx, doing, r.scripts.delete,
-		[]string{r.namesOf(before.Account), r.operationName(rand.Text()), r.name("used")},
-		string(id[:]), strconv.FormatUint(before.Version, 10))
+	answer, s, err := r.change(ctx, doing, r.scripts.delete,
+		[]string{r.namesOf(before.Account), r.operationName(rand.Text())},
+		func(s *sealer) ([]any, error) {
+			return s.one(keyEntry(keys.KeyDeleted, &before, nil, r.now()), string(id[:]), before.Version)
+		})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -244,7 +263,7 @@ func (r *Redis) Touch(ctx context.Context, used map[keys.ID]keys.Use) error {
 		pairs = append(pairs, string(id[:]), useText(use))
 	}
 	for part := range slices.Chunk(pairs, 2*touchPart) {
-		_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, []string{r.name("used")}, part...)
+		_, s, err := r.operation(ctx, "keeping when keys were used", r.scripts.touch, nil, part...)
 		if err != nil {
 			return err
 		}

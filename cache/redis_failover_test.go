@@ -159,7 +159,7 @@ func TestRevocationThatTheStoreLostIsAssertedAgain(t *testing.T) {
 			kinds(t, func(t *testing.T, start func() string) {
 				var key, other keys.Record
 				f := before(t, start, func(m *member) {
-					key, other = m.mustCreate("a"), m.mustCreate("a")
+					key, other = m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount)
 					m.mustUpdate(key.ID, c.was)
 				})
 				f.happen(func(m *member) { c.revoke(m, key.ID) })
@@ -200,7 +200,7 @@ func TestRevocationIsAssertedAgainAlthoughTheKeyWasChangedMeanwhile(t *testing.T
 			t.Run(fmt.Sprintf("%s, %d changes", name, changes), func(t *testing.T) {
 				kinds(t, func(t *testing.T, start func() string) {
 					var key keys.Record
-					f := before(t, start, func(m *member) { key = m.mustCreate("a") })
+					f := before(t, start, func(m *member) { key = m.mustCreate(keys.DefaultAccount) })
 					f.happen(func(m *member) { revoke(m, key.ID) })
 					ignorant := join(t, f.address, inHaste)
 					for i := range changes {
@@ -220,7 +220,7 @@ func TestActivationThatTheStoreLostIsNotAssertedAgain(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		var key keys.Record
 		f := before(t, start, func(m *member) {
-			key = m.mustCreate("a")
+			key = m.mustCreate(keys.DefaultAccount)
 			m.mustUpdate(key.ID, switchOff)
 		})
 		f.happen(func(m *member) { m.mustUpdate(key.ID, switchOn) })
@@ -243,8 +243,8 @@ func TestActivationThatTheStoreLostIsNotAssertedAgain(t *testing.T) {
 func TestKeyThatTheStoreLostIsGoneAndCounted(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		var old, lost, deleted keys.Record
-		f := before(t, start, func(m *member) { old, deleted = m.mustCreate("a"), m.mustCreate("a") })
-		f.happen(func(m *member) { lost = m.mustCreate("a") })
+		f := before(t, start, func(m *member) { old, deleted = m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount) })
+		f.happen(func(m *member) { lost = m.mustCreate(keys.DefaultAccount) })
 		join(t, f.address, inHaste).mustDelete(deleted.ID) // there it is known why it is gone
 		f.takeOver()
 		for _, m := range f.members {
@@ -263,12 +263,12 @@ func TestWhatTheNewServerDecidedSinceHolds(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		var off, renamed keys.Record
 		f := before(t, start, func(m *member) {
-			off, renamed = m.mustCreate("a"), m.mustCreate("a")
+			off, renamed = m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount)
 			m.mustUpdate(off.ID, switchOff)
 		})
-		f.happen(func(m *member) { m.mustCreate("b") })
+		f.happen(func(m *member) { m.mustCreate(keys.DefaultAccount) })
 		there := join(t, f.address, inHaste)
-		created := there.mustCreate("a")
+		created := there.mustCreate(keys.DefaultAccount)
 		there.mustUpdate(renamed.ID, rename("there"))
 		if f.hasRun() { // else it is not known where the histories parted, and inactive wins
 			there.mustUpdate(off.ID, switchOn)
@@ -288,12 +288,12 @@ func TestWhatTheNewServerDecidedSinceHolds(t *testing.T) {
 func TestWatchersLearnOfAResync(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		var gone, off keys.Record
-		f := before(t, start, func(m *member) { gone, off = m.mustCreate("a"), m.mustCreate("a") })
+		f := before(t, start, func(m *member) { gone, off = m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount) })
 		watched := make(chan keys.Change, 100)
 		if err := f.members[1].Watch(t.Context(), func(c keys.Change) { watched <- c }); err != nil {
 			t.Fatal(err)
 		}
-		f.happen(func(m *member) { m.mustCreate("lost") })
+		f.happen(func(m *member) { m.mustCreate(keys.DefaultAccount) })
 		there := join(t, f.address, inHaste)
 		there.mustDelete(gone.ID)
 		there.mustUpdate(off.ID, switchOff)
@@ -326,7 +326,7 @@ func TestMoreRevocationsThanOnePageAreAssertedAgain(t *testing.T) {
 	var all []keys.ID
 	f := before(t, func() string { return startServer(t).Addr() }, func(m *member) {
 		for range 150 {
-			all = append(all, m.mustCreate("a").ID)
+			all = append(all, m.mustCreate(keys.DefaultAccount).ID)
 		}
 	})
 	f.happen(func(m *member) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -77,6 +78,9 @@ func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide f
 		if len(effects) == 0 {
 			return nil
 		}
+		if err := l.makeAccounts(ctx, effects); err != nil {
+			return err
+		}
 		if err := l.do(ctx, effects); !errors.Is(err, errConflict) {
 			return err
 		}
@@ -86,17 +90,21 @@ func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide f
 
 // do has a script do all effects, or none of them: then somebody was quicker.
 func (l *redisLedger) do(ctx context.Context, effects []effect) error {
-	names := []string{l.r.name("used"), l.r.operationName(rand.Text())}
-	var args []any
+	names := []string{l.r.operationName(rand.Text())}
 	for i := range effects {
-		more, err := effects[i].arguments()
-		if err != nil {
-			return unavailable(importing, err)
-		}
-		args = append(args, more...)
 		names = append(names, l.r.namesOf(effects[i].account()))
 	}
-	answer, s, err := l.r.operation(ctx, importing, l.r.scripts.imported, names, args...)
+	answer, s, err := l.r.change(ctx, importing, l.r.scripts.imported, names, func(s *sealer) ([]any, error) {
+		var args []any
+		for i := range effects {
+			more, err := effects[i].arguments(s)
+			if err != nil {
+				return nil, unavailable(importing, err)
+			}
+			args = append(args, more...)
+		}
+		return args, nil
+	})
 	if err != nil {
 		return err
 	}
@@ -105,6 +113,30 @@ func (l *redisLedger) do(ctx context.Context, effects []effect) error {
 	}
 	l.release()
 	l.last, l.version = s, parseNumber(answer[1])
+	return nil
+}
+
+// makeAccounts makes the accounts that are not there of the keys that effects make.
+func (l *redisLedger) makeAccounts(ctx context.Context, effects []effect) error {
+	seen := make(map[string]bool)
+	for i := range effects {
+		account := effects[i].record.Account
+		if effects[i].buried || effects[i].before != nil || seen[account] {
+			continue
+		}
+		seen[account] = true
+		_, err := l.r.Account(ctx, account)
+		if errors.Is(err, keys.ErrNoAccount) {
+			made, s, again := l.r.makeAccount(ctx, keys.Account{ID: account})
+			if err = again; s != nil {
+				l.release()
+				l.last, l.version = s, made.Version
+			}
+		}
+		if err != nil && !errors.Is(err, keys.ErrAccountExists) {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -117,7 +149,7 @@ func (e *effect) account() string {
 }
 
 // arguments are what the script wants to know of an effect.
-func (e *effect) arguments() ([]any, error) {
+func (e *effect) arguments(s *sealer) ([]any, error) {
 	expected, tomb, most := "", "", ""
 	if e.before != nil {
 		expected = strconv.FormatUint(e.before.Version, 10)
@@ -128,17 +160,31 @@ func (e *effect) arguments() ([]any, error) {
 	id := string(e.record.ID[:])
 	switch {
 	case e.buried:
-		return []any{"bury", id, expected, tomb, "", "", "", e.record.Version, "", ""}, nil
+		return []any{"bury", id, expected, tomb, "", "", "", e.record.Version, "", "", "", ""}, nil
 	case e.removed:
-		return []any{"remove", id, expected, tomb, "", "", "", "", "", ""}, nil
+		sealed, err := s.seal(keyEntry(keys.KeyDeleted, &e.before.Record, nil, s.now))
+		return append([]any{"remove", id, expected, tomb, "", "", "", "", "", ""}, sealed...), err
 	}
 	if e.before == nil {
 		most = strconv.Itoa(e.most)
 	}
 	tail, err := encodeRest(&e.record.Record)
-	return []any{
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.seal(e.entry(s.now))
+	return append([]any{
 		"keep", id, expected, tomb, most, e.record.Name, digit(e.record.Active), tail, useText(e.record.LastUsed), e.record.Account,
-	}, err
+	}, sealed...), err
+}
+
+// entry is what the trail says of a record that is kept.
+func (e *effect) entry(now time.Time) keys.Entry {
+	if e.before == nil {
+		return keyEntry(keys.KeyCreated, nil, &e.record.Record, now)
+	}
+	before := &e.before.Record
+	return keyEntry(keys.UpdateAction(before, &e.record.Record), before, &e.record.Record, now)
 }
 
 // read reads what the store has about some entries. It may be of several moments: the

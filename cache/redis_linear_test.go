@@ -222,6 +222,7 @@ type administrators struct {
 	testing.TB
 	members []*member
 	proxies []*redistest.Proxy
+	store   *rawStore
 	began   time.Time
 	parts   []atomic.Pointer[part]
 	made    atomic.Int64 // accounts
@@ -234,7 +235,7 @@ type administrators struct {
 
 func newAdministrators(t testing.TB, operations int) *administrators {
 	server := startServer(t)
-	a := &administrators{TB: t, began: time.Now(), parts: make([]atomic.Pointer[part], 4)}
+	a := &administrators{TB: t, began: time.Now(), store: look(t, server.Addr()), parts: make([]atomic.Pointer[part], 4)}
 	for range 3 {
 		p := redistest.NewProxy(t, server.Addr())
 		a.proxies = append(a.proxies, p)
@@ -249,7 +250,8 @@ func newAdministrators(t testing.TB, operations int) *administrators {
 
 // renew puts another account in the place i.
 func (a *administrators) renew(i int) {
-	p := &part{account: fmt.Sprint("account ", a.made.Add(1))}
+	p := &part{account: fmt.Sprint("account-", a.made.Add(1))}
+	a.store.account(p.account)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.all = append(a.all, p)
@@ -411,11 +413,20 @@ func (p *part) String() string {
 // agree fails the test unless all members hold the store's set, which fits together.
 func (a *administrators) agree() {
 	a.Helper()
-	c := look(a, a.proxies[0].Addr())
 	for _, m := range a.members {
-		m.sameSet(c)
+		m.sameSet(a.store)
 	}
-	c.consistent()
+	a.store.consistent()
+	// Each change is an entry of the log and one of the trail, which have the same versions.
+	versions := map[uint64]bool{}
+	for _, e := range a.store.trail(a.members[0]) {
+		versions[e.Version] = true
+	}
+	for _, e := range a.store.log() {
+		if e.id != (keys.ID{}) && !versions[e.version] {
+			a.Errorf("the change to version %d is not in the trail", e.version)
+		}
+	}
 }
 
 // linearizable has three administrators do operations at the same time.

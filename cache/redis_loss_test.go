@@ -278,7 +278,7 @@ func TestChangeAfterARestartIsNotEverywhereWhileAStrangerAdmits(t *testing.T) {
 	short := func(o *RedisOptions) { o.MaxStaleness, o.FenceLag = 3*time.Second, time.Second }
 	near, far := redistest.NewProxy(t, server.Addr()), redistest.NewProxy(t, server.Addr())
 	m := join(t, near.Addr(), short)
-	key := m.mustCreate("a")
+	key := m.mustCreate(keys.DefaultAccount)
 	server.Must("CONFIG", "SET", "appendonly", "no")
 	server.Must("SAVE")
 	near.SetMode(redistest.Cut)

@@ -226,6 +226,38 @@ func (c *rawStore) hash(part string) map[string]string {
 	return all
 }
 
+// account makes an account as if it had always been there: without a version or an entry.
+func (c *rawStore) account(id string) {
+	c.t.Helper()
+	c.run("HSETNX", c.prefix+"accounts", id, "0\n1\n0\n{}")
+}
+
+// trail returns all entries of the audit trail, and fails the test unless they are one chain
+// from the anchor to the head, in the order of versions.
+func (c *rawStore) trail(m *member) (entries []keys.Entry) {
+	c.t.Helper()
+	page, err := m.Audit(c.t.Context(), 0, 1_000_000)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	link, version := page.Anchor, uint64(0)
+	for _, sealed := range page.Entries {
+		e, err := link.Follow(sealed)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if e.Version <= version {
+			c.t.Errorf("after an entry of version %d comes one of %d", version, e.Version)
+		}
+		version = e.Version
+		entries = append(entries, e)
+	}
+	if link != page.Head {
+		c.t.Errorf("the last entry is %d, the head %d, or they are not the same", link.Number, page.Head.Number)
+	}
+	return entries
+}
+
 // log returns the entries of the change log.
 func (c *rawStore) log() (entries []logEntry) {
 	c.t.Helper()

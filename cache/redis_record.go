@@ -45,7 +45,8 @@ func decodeText(id keys.ID, text string) (stored, error) {
 		return stored{}, fmt.Errorf("the record of %s cannot be read", id)
 	}
 	return stored{Born: born, Record: keys.Record{
-		ID: id, Version: version, Account: parts[2], Name: parts[3], Active: parts[4] == "1",
+		ID: id, Version: version, Account: parts[2], Name: parts[3],
+		Active: parts[4] == "1" || parts[4] == "3", Suspended: parts[4] == "2" || parts[4] == "3",
 		Created: tail.Created, Updated: tail.Updated, Rate: tail.Rate, Digests: tail.Digests,
 	}}, nil
 }

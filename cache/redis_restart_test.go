@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"keystile/cache/redistest"
+	"keystile/keys"
 )
 
 func TestProcessesServeAgainAfterTheServerWasRestarted(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{AppendOnly: "always"})
 	a, b := join(t, server.Addr(), nil), join(t, server.Addr(), nil)
-	key := a.mustCreate("x")
+	key := a.mustCreate(keys.DefaultAccount)
 	before := a.mirror.Version()
 	server.Kill()
 	server.Restart()

@@ -32,7 +32,7 @@ func TestEqualVersionsWithDifferentContentInactiveWins(t *testing.T) {
 		address := start()
 		m := join(t, address, nil)
 		c := look(t, address)
-		off, on := m.mustCreate("a"), m.mustCreate("a")
+		off, on := m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount)
 		m.mustUpdate(off.ID, switchOff)
 		m.sameSet(c)
 		c.tamper(off.ID, line(4, "1"))
@@ -65,7 +65,7 @@ func TestRecordThatWasTamperedWithIsNeverServed(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		address := start()
 		m := join(t, address, nil)
-		key := m.mustCreate("a")
+		key := m.mustCreate(keys.DefaultAccount)
 		m.mustUpdate(key.ID, switchOff)
 		c := look(t, address)
 		text := c.hash("records")[string(key.ID[:])]
@@ -83,14 +83,14 @@ func TestLogThatNoLongerReachesBackLeadsToAResync(t *testing.T) {
 		address := start()
 		proxy := redistest.NewProxy(t, address)
 		behind, other := join(t, proxy.Addr(), nil), join(t, address, inHaste)
-		revoked, revived := other.mustCreate("a"), other.mustCreate("a")
+		revoked, revived := other.mustCreate(keys.DefaultAccount), other.mustCreate(keys.DefaultAccount)
 		other.mustUpdate(revived.ID, switchOff)
 		behind.sameSet(look(t, address))
 		proxy.SetMode(redistest.Cut)
 		other.mustUpdate(revoked.ID, switchOff)
 		other.mustUpdate(revived.ID, switchOn)
 		for range 5 {
-			other.mustCreate("a")
+			other.mustCreate(keys.DefaultAccount)
 		}
 		look(t, address).run("XTRIM", "{keystile}:log", "MAXLEN", "2")
 		proxy.SetMode(redistest.Pass)
@@ -111,7 +111,7 @@ func TestMoreEntriesThanOnePollTakesAreAllApplied(t *testing.T) {
 		proxy := redistest.NewProxy(t, address)
 		behind, other := join(t, proxy.Addr(), nil), join(t, address, inHaste)
 		proxy.SetMode(redistest.Cut)
-		key := other.mustCreate("a")
+		key := other.mustCreate(keys.DefaultAccount)
 		for i := range 2*pollEntries + 10 {
 			other.mustUpdate(key.ID, rename(fmt.Sprint(i)))
 		}
@@ -129,7 +129,7 @@ func TestHintsAreReasonsToPollAndNothingElse(t *testing.T) {
 		address := start()
 		m, other := join(t, address, nil), join(t, address, nil)
 		c := look(t, address)
-		key := other.mustCreate("a")
+		key := other.mustCreate(keys.DefaultAccount)
 		for _, hint := range []string{"", "0", "1", "-7", "18446744073709551615", "999999999", "delete everything", key.ID.String(), "2", "1", "1"} {
 			c.run("PUBLISH", "{keystile}:hint", hint)
 		}
@@ -144,7 +144,7 @@ func TestHintsAreReasonsToPollAndNothingElse(t *testing.T) {
 func TestChangeReachesEverybodyWithoutAnyHint(t *testing.T) {
 	address := startServer(t).Addr()
 	m := join(t, address, nil)
-	key := m.mustCreate("a")
+	key := m.mustCreate(keys.DefaultAccount)
 	c := look(t, address)
 	m.sameSet(c)
 	polls := m.told.read(func(e *told) int { return e.polls })
@@ -167,7 +167,7 @@ func TestSnapshotOfASetThatChangesMeanwhileIsTheStores(t *testing.T) {
 		writer := join(t, address, inHaste)
 		var ids []keys.ID
 		for range 300 {
-			ids = append(ids, writer.mustCreate("a").ID)
+			ids = append(ids, writer.mustCreate(keys.DefaultAccount).ID)
 		}
 		over, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -204,7 +204,7 @@ func churn(m *member, ids []keys.ID, over chan struct{}) {
 		case 2:
 			var created keys.Created
 			if _, err = m.Delete(m.t.Context(), ids[at], nil); err == nil {
-				created, err = m.Create(m.t.Context(), newDraft("a", ""))
+				created, err = m.Create(m.t.Context(), newDraft(keys.DefaultAccount, ""))
 				ids[at] = created.Record.ID
 			}
 		}
@@ -224,7 +224,7 @@ func TestSteadyChangesKeepNobodyFromProvingItsSet(t *testing.T) {
 	over := make(chan struct{})
 	var churning sync.WaitGroup
 	for range 3 {
-		ids := []keys.ID{writer.mustCreate("a").ID, writer.mustCreate("a").ID, writer.mustCreate("a").ID}
+		ids := []keys.ID{writer.mustCreate(keys.DefaultAccount).ID, writer.mustCreate(keys.DefaultAccount).ID, writer.mustCreate(keys.DefaultAccount).ID}
 		churning.Go(func() { churn(writer, ids, over) })
 	}
 	began, proved, proofs := m.mirror.Version(), time.Time{}, 0

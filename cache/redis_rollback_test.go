@@ -30,9 +30,9 @@ func (m *member) refuses(id keys.ID) {
 	ctx := m.t.Context()
 	for what, call := range map[string]func() error{
 		"Get":    func() error { _, err := m.Get(ctx, id); return err },
-		"List":   func() error { _, err := m.List(ctx, "a"); return err },
+		"List":   func() error { _, err := m.List(ctx, keys.DefaultAccount); return err },
 		"all":    func() error { _, err := m.List(ctx, ""); return err },
-		"Create": func() error { _, err := m.Create(ctx, newDraft("a", "")); return err },
+		"Create": func() error { _, err := m.Create(ctx, newDraft(keys.DefaultAccount, "")); return err },
 		"Update": func() error { _, _, err := m.Update(ctx, id, switchOff); return err },
 		"Delete": func() error { _, err := m.Delete(ctx, id, nil); return err },
 		"Touch":  func() error { return m.Touch(ctx, map[keys.ID]keys.Use{id: {At: time.Now()}}) },
@@ -50,7 +50,7 @@ func TestFlushedStoreIsAnAlarmAndNeverAnEmptySet(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		address, dir := start(), t.TempDir()
 		m, other := join(t, address, remembering(dir)), join(t, address, shortLived)
-		key := m.mustCreate("a")
+		key := m.mustCreate(keys.DefaultAccount)
 		c := look(t, address)
 		other.sameSet(c)
 		over := make(chan struct{})
@@ -63,7 +63,7 @@ func TestFlushedStoreIsAnAlarmAndNeverAnEmptySet(t *testing.T) {
 						return
 					default:
 					}
-					_, err := m.Create(t.Context(), newDraft("load", ""))
+					_, err := m.Create(t.Context(), newDraft(keys.DefaultAccount, ""))
 					if err != nil && !errors.Is(err, keys.ErrUnavailable) {
 						t.Errorf("Create: %v", err)
 					}
@@ -137,11 +137,11 @@ func (r *rollback) restore() {
 func TestOldDumpBringsNoRevokedKeyBackWhileAnyProcessKnows(t *testing.T) {
 	r := newRollback(t)
 	m, other := join(t, r.server.Addr(), nil), join(t, r.server.Addr(), nil)
-	off, deleted, kept := m.mustCreate("a"), m.mustCreate("a"), m.mustCreate("a")
+	off, deleted, kept := m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount), m.mustCreate(keys.DefaultAccount)
 	r.keep()
 	m.mustUpdate(off.ID, switchOff)
 	m.mustDelete(deleted.ID)
-	m.mustCreate("a") // will be lost
+	m.mustCreate(keys.DefaultAccount) // will be lost
 	await(t, "both know", func() bool { return other.mirror.Version() == m.mirror.Version() })
 	r.restore()
 	c := look(t, r.server.Addr())
@@ -168,7 +168,7 @@ func TestOldDumpIsRefusedByAllWhoRememberMoreWhenNobodyIsLeft(t *testing.T) {
 	r := newRollback(t)
 	dir := t.TempDir()
 	m := join(t, r.server.Addr(), remembering(dir))
-	off := m.mustCreate("a")
+	off := m.mustCreate(keys.DefaultAccount)
 	r.keep()
 	m.mustUpdate(off.ID, switchOff)
 	m.sameSet(look(t, r.server.Addr()))
@@ -181,7 +181,7 @@ func TestOldDumpIsRefusedByAllWhoRememberMoreWhenNobodyIsLeft(t *testing.T) {
 	// A process that remembers nothing cannot know. It moves the store's version above the
 	// one remembered, which is no reason for the other to believe it.
 	newcomer := join(t, r.server.Addr(), nil)
-	newcomer.mustCreate("b")
+	newcomer.mustCreate(keys.DefaultAccount)
 	polls := again.told.read(failures)
 	await(t, "it is still refused", func() bool { return again.told.read(failures) >= polls+3 })
 	if again.mirror.Fresh() == nil {
@@ -200,7 +200,7 @@ func TestLossThatOthersHaveMadeGoodKeepsNobodyOut(t *testing.T) {
 	r := newRollback(t)
 	dir := t.TempDir()
 	m, other := join(t, r.server.Addr(), remembering(dir)), join(t, r.server.Addr(), nil)
-	off := m.mustCreate("a")
+	off := m.mustCreate(keys.DefaultAccount)
 	r.keep()
 	m.mustUpdate(off.ID, switchOff)
 	c := look(t, r.server.Addr())

@@ -56,20 +56,55 @@ func (x *scriptTest) call(script *redis.Script, names []string, args ...any) []s
 	return answer
 }
 
+// sealed are the arguments of a change with one entry, sealed for where the store is now.
+func (x *scriptTest) sealed(args ...any) []any {
+	x.Helper()
+	meta := x.store.hash("meta")
+	version := parseNumber(meta["version"])
+	head, err := parseLink(meta["head"])
+	if err != nil {
+		x.Fatal(err)
+	}
+	seal := &sealer{from: position{version, head}, to: position{version, head}}
+	entry, err := seal.seal(keys.Entry{Action: "test"})
+	if err != nil {
+		x.Fatal(err)
+	}
+	return slices.Concat([]any{version, linkText(head), x.r.o.AuditKeep}, entry, args)
+}
+
+// change runs a script that makes a change. The first script of a test finds that the
+// server is another one, and moves the version: what was sealed before is sealed again.
+func (x *scriptTest) change(script *redis.Script, names []string, args ...any) []string {
+	x.Helper()
+	answer := x.call(script, names, x.sealed(args...)...)
+	if answer[0] == "moved" {
+		answer = x.call(script, names, x.sealed(args...)...)
+	}
+	return answer
+}
+
 func (x *scriptTest) create(op, id, name string) []string {
 	x.Helper()
-	return x.call(x.r.scripts.create, []string{x.r.namesOf("a"), x.r.operationName(op), x.r.operationName("unused")},
-		id, "a", name, "{}", 3, "", 1000, 0)
+	names := []string{x.r.namesOf(keys.DefaultAccount), x.r.operationName(op), x.r.operationName("unused")}
+	if name != "" {
+		return x.change(x.r.scripts.create, names, id, keys.DefaultAccount, name, "0", "{}", 3, "", 1000, 0)
+	}
+	unnamed := x.call(x.r.scripts.create, names, x.sealed(id, keys.DefaultAccount, "", "1", "{}", 3, "", 1000, 0)...)
+	if unnamed[0] != "moved" {
+		return unnamed
+	}
+	return x.change(x.r.scripts.create, names, id, keys.DefaultAccount, unnamed[3], "1", "{}", 3, "", 1000, 0)
 }
 
 func (x *scriptTest) update(op, id string, version, name, active string) []string {
 	x.Helper()
-	return x.call(x.r.scripts.update, []string{x.r.namesOf("a"), x.r.operationName(op)}, id, version, name, active, "{}")
+	return x.change(x.r.scripts.update, []string{x.r.namesOf(keys.DefaultAccount), x.r.operationName(op)}, id, version, name, active, "{}")
 }
 
 func (x *scriptTest) delete(op, id, version string) []string {
 	x.Helper()
-	return x.call(x.r.scripts.delete, []string{x.r.namesOf("a"), x.r.operationName(op), x.r.name("used")}, id, version)
+	return x.change(x.r.scripts.delete, []string{x.r.namesOf(keys.DefaultAccount), x.r.operationName(op)}, id, version)
 }
 
 // says fails the test unless a script's answer begins with these words.
@@ -84,8 +119,8 @@ func (x *scriptTest) says(answer []string, want ...string) {
 func (x *scriptTest) unchanged(what string, do func()) {
 	x.Helper()
 	state := func() string {
-		text := fmt.Sprint(len(x.store.log()))
-		for _, part := range []string{"meta", "records", "names:a", "tombs"} {
+		text := fmt.Sprint(len(x.store.log()), x.store.run("XLEN", "{keystile}:audit"))
+		for _, part := range []string{"meta", "records", "names:default", "tombs", "accounts", "tokens", "tokens:default"} {
 			hash := x.store.hash(part)
 			for _, field := range slices.Sorted(maps.Keys(hash)) {
 				text += "\n" + part + " " + field + " " + hash[field]
@@ -159,7 +194,7 @@ func TestRecordKeepsItsBirthAndTakesTheNextVersion(t *testing.T) {
 		id := anID()
 		x.create("1", anID(), "")
 		x.create("2", id, "name")
-		x.says(x.update("3", id, "2", "other", "0"), "done", "3", "3\n2\na\nother\n0\n{}")
+		x.says(x.update("3", id, "2", "other", "0"), "done", "3", "3\n2\ndefault\nother\n0\n{}")
 		x.store.consistent()
 	})
 }
@@ -188,12 +223,14 @@ func (x *scriptTest) allForeign(store string) {
 	for name, script := range map[string]*redis.Script{
 		"create": all.create, "update": all.update, "delete": all.delete, "touch": all.touch, "poll": all.poll,
 		"raise": all.raise, "bury": all.bury, "list": all.list, "import": all.imported,
+		"account_keep": all.accountKeep, "account_delete": all.accountDelete, "tokens": all.tokens,
+		"token_create": all.tokenCreate, "token_delete": all.tokenDelete,
 	} {
 		args := []any{store, x.s.run, x.r.name("hint")}
-		for range 8 {
+		for range 14 {
 			args = append(args, "1")
 		}
-		answer, err := script.Run(x.Context(), x.s.conn, append(x.r.common(), x.r.namesOf("a"), x.r.operationName("o"), "{keystile}:u"), args...).StringSlice()
+		answer, err := script.Run(x.Context(), x.s.conn, append(x.r.common(), x.r.namesOf(keys.DefaultAccount), x.r.operationName("o"), "{keystile}:u", "{keystile}:v"), args...).StringSlice()
 		if err != nil || answer[0] != "foreign" {
 			x.Errorf("%s for the store %q: %q, %v", name, store, answer, err)
 		}
@@ -269,12 +306,12 @@ func TestLatestUseWinsAndUnknownIDsArePassedOver(t *testing.T) {
 		for _, c := range []struct{ at, want string }{
 			{"5", "5"}, {"3 ab", "5"}, {"6 ab", "6 ab"}, {"6 cd", "6 ab"}, {"5", "6 ab"}, {"10 cd", "10 cd"}, {"11", "11"},
 		} {
-			x.call(x.r.scripts.touch, []string{x.r.name("used")}, id, c.at, anID(), "77")
+			x.call(x.r.scripts.touch, nil, id, c.at, anID(), "77")
 			if used := x.store.hash("used"); len(used) != 1 || used[id] != c.want {
 				x.Errorf("after %s: %v", c.at, used)
 			}
 		}
-		x.says(x.call(x.r.scripts.list, []string{x.r.namesOf("a"), x.r.name("used")}), "ok", id, "1\n1\na\nAPI key 1\n1\n{}", "11")
+		x.says(x.call(x.r.scripts.list, []string{x.r.namesOf(keys.DefaultAccount)}, keys.DefaultAccount)[4:], id, "1\n1\ndefault\nAPI key 1\n1\n{}", "11")
 		x.delete("2", id, "1")
 		if used := x.store.hash("used"); len(used) != 0 {
 			x.Errorf("of a deleted key it is kept when it was used: %v", used)
@@ -287,15 +324,28 @@ func TestLogIsBounded(t *testing.T) {
 	x := newScriptTest(t, startServer(t).Addr())
 	id := anID()
 	x.create("0", id, "")
-	pipe := x.s.conn.Pipeline()
-	const changes = 10_500
-	for v := range changes {
-		all := []any{x.r.store, x.s.run, x.r.name("hint"), id, v + 1, "API key 1", v % 2, "{}"}
-		x.r.scripts.update.EvalSha(x.Context(), pipe, append(x.r.common(), x.r.namesOf("a"), x.r.operationName(fmt.Sprint("u", v))), all...)
-	}
 	x.update("warm", id, "no", "", "") // so that the server has the script
-	if _, err := pipe.Exec(x.Context()); err != nil {
+	head, err := parseLink(x.store.hash("meta")["head"])
+	if err != nil {
 		t.Fatal(err)
+	}
+	seal := &sealer{to: position{1, head}}
+	const changes = 10_500
+	for part := range 21 {
+		pipe := x.s.conn.Pipeline()
+		for v := range changes / 21 {
+			v += part * changes / 21
+			from := seal.to
+			args, err := seal.one(keys.Entry{}, id, v+1, "API key 1", v%2, "{}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := append([]any{x.r.store, x.s.run, x.r.name("hint"), from.version, linkText(from.head), x.r.o.AuditKeep}, args...)
+			x.r.scripts.update.EvalSha(x.Context(), pipe, append(x.r.common(), x.r.namesOf(keys.DefaultAccount), x.r.operationName(fmt.Sprint("u", v))), all...)
+		}
+		if _, err := pipe.Exec(x.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if n := len(x.store.log()); n < 10_000 || n > 10_200 {
 		t.Errorf("after %d changes the log has %d entries", changes, n)

@@ -27,7 +27,10 @@ const (
 var luaFiles embed.FS
 
 // scripts are the scripts of the protocol, each with the prelude they share.
-type scripts struct{ found, create, update, delete, touch, poll, raise, bury, imported, list *redis.Script }
+type scripts struct {
+	found, create, update, delete, touch, poll, raise, bury, imported, list *redis.Script
+	accountKeep, accountDelete, tokenCreate, tokenDelete, tokens            *redis.Script
+}
 
 func loadScripts() scripts {
 	load := func(name string) *redis.Script {
@@ -42,6 +45,8 @@ func loadScripts() scripts {
 		found: load("found"), create: load("create"), update: load("update"), delete: load("delete"),
 		touch: load("touch"), poll: load("poll"), raise: load("raise"), bury: load("bury"),
 		imported: load("import"), list: load("list"),
+		accountKeep: load("account_keep"), accountDelete: load("account_delete"),
+		tokenCreate: load("token_create"), tokenDelete: load("token_delete"), tokens: load("tokens"),
 	}
 }
 

@@ -71,7 +71,7 @@ func TestSettingsThatGetWorseEndEverywhere(t *testing.T) {
 	server := startServer(t)
 	proxy := redistest.NewProxy(t, server.Addr())
 	m := join(t, proxy.Addr(), nil)
-	key := m.mustCreate("a")
+	key := m.mustCreate(keys.DefaultAccount)
 	everywhere := func() bool {
 		return m.mustUpdate(key.ID, func(r *keys.Record) error { r.Active = !r.Active; return nil }).Everywhere()
 	}
@@ -120,12 +120,12 @@ func TestFullServerRefusesChangesAndTheRecordsLapse(t *testing.T) {
 			dir := t.TempDir()
 			join(t, server.Addr(), remembering(dir)).crash()
 			m := join(t, server.Addr(), shortLived)
-			key := m.mustCreate("a")
+			key := m.mustCreate(keys.DefaultAccount)
 			c.fill(t, server)
 			if _, _, err := m.Update(t.Context(), key.ID, switchOff); !errors.Is(err, keys.ErrUnavailable) {
 				t.Errorf("Update: %v", err)
 			}
-			if _, err := m.Create(t.Context(), newDraft("a", "")); !errors.Is(err, keys.ErrUnavailable) {
+			if _, err := m.Create(t.Context(), newDraft(keys.DefaultAccount, "")); !errors.Is(err, keys.ErrUnavailable) {
 				t.Errorf("Create: %v", err)
 			}
 			await(t, "the records lapse", func() bool { return m.mirror.Fresh() != nil })
@@ -175,7 +175,7 @@ func TestReplicaIsRefused(t *testing.T) {
 	for _, filled := range []bool{false, true} {
 		primary := startServer(t)
 		if filled {
-			join(t, primary.Addr(), nil).mustCreate("a")
+			join(t, primary.Addr(), nil).mustCreate(keys.DefaultAccount)
 		}
 		replica := redistest.Start(t, redistest.Options{ReplicaOf: primary})
 		cannotOpenRedis(t, replica.Addr(), nil, "replica", "name the primary")
@@ -190,7 +190,7 @@ func TestUnfencedPrimaryIsRefusedOrNeverEverywhere(t *testing.T) {
 	cannotOpenRedis(t, primary.Addr(), nil, "min-replicas-to-write", "allow_unfenced")
 
 	allowed := join(t, primary.Addr(), func(o *RedisOptions) { o.AllowUnfenced = true })
-	key := allowed.mustCreate("a")
+	key := allowed.mustCreate(keys.DefaultAccount)
 	unfenced := func(p keys.Pending) bool { return strings.Contains(p.Proxy, "not fenced") }
 	if receipt := allowed.mustUpdate(key.ID, switchOff); !slices.ContainsFunc(receipt.Pending, unfenced) {
 		t.Errorf("the receipt says %+v", receipt)
@@ -258,7 +258,7 @@ func TestProcessThatWasKilledIsWaitedForUnlessItsSuccessorIsThere(t *testing.T) 
 			o.StateFile, o.Name, o.MaxStaleness = filepath.Join(dir, "state"), "killed", staleness
 		})
 		m := join(t, address, func(o *RedisOptions) { o.ReceiptDeadline = 100 * time.Millisecond })
-		key := m.mustCreate("a")
+		key := m.mustCreate(keys.DefaultAccount)
 		killed.sameSet(look(t, address))
 		crashed := time.Now()
 		killed.crash()
@@ -290,7 +290,7 @@ func TestProcessThatLapsedIsNotWaitedFor(t *testing.T) {
 	address := startServer(t).Addr()
 	killed := join(t, address, func(o *RedisOptions) { o.Name, o.MaxStaleness = "killed", 500*time.Millisecond })
 	m := join(t, address, unhurried)
-	key := m.mustCreate("a")
+	key := m.mustCreate(keys.DefaultAccount)
 	killed.crash()
 	if receipt := m.mustUpdate(key.ID, switchOff); !receipt.Everywhere() {
 		t.Errorf("the receipt says %+v", receipt)
@@ -305,7 +305,7 @@ func TestChangeThatChangesNothingStillAwaitsTheReplicas(t *testing.T) {
 	replica := redistest.Start(t, redistest.Options{ReplicaOf: primary})
 	replicated := func(o *RedisOptions) { o.WaitReplicas = 1 }
 	m, other := join(t, primary.Addr(), replicated), join(t, primary.Addr(), replicated)
-	key := m.mustCreate("a")
+	key := m.mustCreate(keys.DefaultAccount)
 	var idle [3]*session // of before the change, which is what is asked next
 	for i := range idle {
 		var err error
@@ -338,17 +338,17 @@ func TestChangeThatChangesNothingStillAwaitsTheReplicas(t *testing.T) {
 func TestReplayedCreateNamesItsOwnKey(t *testing.T) {
 	kinds(t, func(t *testing.T, start func() string) {
 		m := join(t, start(), nil)
-		draft := newDraft("a", "name")
+		draft := newDraft(keys.DefaultAccount, "name")
 		draft.Operation = keys.Operation{Key: "once"}
 		first, err := m.Create(t.Context(), draft)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m.mustUpdate(first.Record.ID, rename("another"))
-		if _, err := m.Create(t.Context(), newDraft("a", "name")); err != nil {
+		if _, err := m.Create(t.Context(), newDraft(keys.DefaultAccount, "name")); err != nil {
 			t.Fatal(err)
 		}
-		again := newDraft("a", "name")
+		again := newDraft(keys.DefaultAccount, "name")
 		again.Operation = draft.Operation
 		created, err := m.Create(t.Context(), again)
 		if err != nil || !created.Replayed || created.Record.ID != first.Record.ID || created.Record.Name != "another" {

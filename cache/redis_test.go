@@ -15,15 +15,15 @@ func redisHarness(start func(t testing.TB, dir string) (address string)) keystes
 		Open: func(t testing.TB, dir string, o keystest.Options) keystest.Store {
 			r, err := OpenRedis(t.Context(), RedisOptions{
 				Server: RedisServer{Addresses: []string{start(t, dir)}}, Mirror: NewMirror(),
-				PerAccount: o.PerAccount, Now: o.Now, ReceiptDeadline: patience,
+				PerAccount: o.PerAccount, AuditKeep: o.AuditKeep, Now: o.Now, ReceiptDeadline: patience,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			await(t, "the store is served", func() bool { return r.o.Mirror.Fresh() == nil })
-			return withoutAccounts{Redis: r}
+			return r
 		},
-		Immediate: true, Accountless: accountless,
+		Immediate: true,
 	}
 }
 

@@ -22,11 +22,11 @@ func prefixHarness(o RedisOptions) keystest.Harness {
 		Open: func(t testing.TB, dir string, with keystest.Options) keystest.Store {
 			sum := sha256.Sum256([]byte(dir))
 			o := o
-			o.Prefix, o.PerAccount, o.Now = "{"+hex.EncodeToString(sum[:8])+"}", with.PerAccount, with.Now
+			o.Prefix, o.PerAccount, o.AuditKeep, o.Now = "{"+hex.EncodeToString(sum[:8])+"}", with.PerAccount, with.AuditKeep, with.Now
 			o.ReceiptDeadline = patience
-			return withoutAccounts{Redis: openShared(t, o)}
+			return openShared(t, o)
 		},
-		Immediate: true, Brief: true, Accountless: accountless,
+		Immediate: true, Brief: true,
 	}
 }
 
@@ -148,7 +148,7 @@ func newKey(t testing.TB, r *Redis) (made keys.Record) {
 	t.Helper()
 	eventually(t, "a key to be made", func() bool {
 		id := keys.NewID()
-		created, err := r.Create(t.Context(), keys.Draft{ID: id, Account: "a", Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id))})
+		created, err := r.Create(t.Context(), keys.Draft{ID: id, Account: keys.DefaultAccount, Digest: (*keys.Peppers)(nil).Digest(keys.NewSecret(id))})
 		made = created.Record
 		return err == nil
 	})

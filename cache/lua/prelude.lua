@@ -1,9 +1,13 @@
--- Shared by all scripts. KEYS[1..5] are meta, records, log, tombs, proxies. ARGV[1] is the store's id, ARGV[2] the
--- server's run_id ('' where the server has none), ARGV[3] the channel of hints.
+-- Shared by all scripts. KEYS[1..8] are meta, records, log, tombs, proxies, used, accounts, audit. ARGV[1] is the store's
+-- id, ARGV[2] the server's run_id ('' where the server has none), ARGV[3] the channel of hints.
+-- Those that make a change of which the trail has an entry: ARGV[4] the version and ARGV[5] the head by which it was sealed,
+-- ARGV[6] how many entries to keep.
 local META, RECORDS, LOG, TOMBS, PROXIES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local USED, ACCOUNTS, AUDIT = KEYS[6], KEYS[7], KEYS[8]
 local MODULUS = 281474976710656 -- 2^48: sums of two stay exact in a double
 local GAP = 1048576             -- see protocol.md, Versions
 local KEPT = 10000              -- entries of the log, about
+local TRIMMED = 10              -- entries of the trail, at most, by one that is added
 
 local function number(s) return tonumber(s or '0') or 0 end
 local function text(n) return string.format('%.0f', n) end
@@ -46,8 +50,8 @@ local function stamp()
   end
 end
 
--- keep makes record (nil: deleted) the record of id under the next version.
-local function keep(id, build)
+-- put makes record (nil: deleted) the record of id under the next version. Nobody is told yet.
+local function put(id, build)
   local before = number(redis.call('HGET', META, 'version'))
   local v = before + 1
   local record = build(text(v))
@@ -61,16 +65,80 @@ local function keep(id, build)
   end
   entry(before, v, id, record)
   redis.call('HSET', META, 'digest', text(digest))
-  redis.call('PUBLISH', ARGV[3], text(v))
   return text(v), record or ''
+end
+
+-- keep is put, and tells everybody.
+local function keep(id, build)
+  local v, record = put(id, build)
+  redis.call('PUBLISH', ARGV[3], v)
+  return v, record
+end
+
+-- move gives the store the next version, for what is not a record.
+local function move()
+  local before = number(redis.call('HGET', META, 'version'))
+  entry(before, before + 1, '', '')
+  redis.call('PUBLISH', ARGV[3], text(before + 1))
+  return text(before + 1)
 end
 
 -- fields returns version, born, account, name, active, rest.
 local function fields(record)
-  return string.match(record, '^(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([01])\n(.*)$')
+  return string.match(record, '^(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([0-3])\n(.*)$')
 end
 
 local function join(...) return table.concat({...}, '\n') end
+
+-- account returns version, active, limit of an account, or nil.
+local function account(id)
+  local kept = redis.call('HGET', ACCOUNTS, id)
+  if kept then return string.match(kept, '^(%d+)\n([01])\n(%d+)\n') end
+  if id == 'default' then return '0', '1', '0' end
+end
+
+-- held returns the ids of an account's keys in the order of their birth.
+local function held(names)
+  local ids, births = redis.call('HVALS', names), {}
+  for _, id in ipairs(ids) do
+    local _, born = fields(redis.call('HGET', RECORDS, id))
+    births[id] = number(born)
+  end
+  table.sort(ids, function(a, b) return births[a] < births[b] end)
+  return ids
+end
+
+-- switch returns the digit of a record: of its own switch, and whether its account is active.
+local function switch(active, account_active)
+  local own = number(active) % 2
+  if account_active == '1' then return text(own) end
+  return text(own + 2)
+end
+
+-- moved returns the answer for entries that were sealed for another moment of the store, or nil. more: what else whoever
+-- seals again has to know.
+local function moved(more)
+  local at = redis.call('HMGET', META, 'version', 'head')
+  local version, head = at[1] or '0', at[2] or ''
+  if version ~= ARGV[4] or head ~= ARGV[5] or more then return {'moved', version, head, more or ''} end
+end
+
+-- chain appends an entry to the trail, as the first write of its change, and trims the oldest. head is its number and hash.
+local function chain(head, sealed)
+  local n, hash = string.match(head, '^(%d+) (%x+)$')
+  local trimmed = number(string.match(redis.call('HGET', META, 'anchor') or '', '^%d+'))
+  local last = math.min(number(n) - number(ARGV[6]), trimmed + TRIMMED)
+  local oldest
+  if last > trimmed then oldest = redis.call('XRANGE', AUDIT, text(last) .. '-0', '+', 'COUNT', 1)[1] end
+  if oldest then
+    local id = string.match(oldest[1], '^%d+')
+    redis.call('XADD', AUDIT, 'MINID', '=', text(number(id) + 1) .. '-0', n .. '-0', 'h', hash, 't', sealed)
+    redis.call('HSET', META, 'head', head, 'anchor', id .. ' ' .. oldest[2][2])
+  else
+    redis.call('XADD', AUDIT, n .. '-0', 'h', hash, 't', sealed)
+    redis.call('HSET', META, 'head', head)
+  end
+end
 
 -- answered returns the answer kept for an operation, or nil. Finding one is a write too.
 local function answered(op)

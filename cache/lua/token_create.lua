@@ -1,0 +1,16 @@
+-- KEYS[9] operation, KEYS[10] all tokens, KEYS[11] tokens of the account.
+-- ARGV[7] head, [8] entry, [9] account, [10] id of the token, [11] token.
+local refusal = foreign()
+if refusal then return refusal end
+local done = answered(KEYS[9])
+if done then return done end
+stamp()
+if not account(ARGV[9]) then return {'unowned'} end
+if redis.call('HEXISTS', KEYS[10], ARGV[10]) == 1 then return {'exists'} end
+local elsewhere = moved()
+if elsewhere then return elsewhere end
+chain(ARGV[7], ARGV[8])
+local v = move()
+redis.call('HSET', KEYS[10], ARGV[10], ARGV[11])
+redis.call('HSET', KEYS[11], ARGV[10], v)
+return answer(KEYS[9], 'done', v, '')

@@ -1,0 +1,133 @@
+package cache
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"keystile/keys"
+)
+
+// CreateToken keeps a new token. See [keys.Accounts].
+func (r *Redis) CreateToken(ctx context.Context, token keys.AccountToken) (none keys.AccountToken, _ keys.Receipt, _ error) {
+	const doing = "creating a token"
+	if err := checkToken(&token); err != nil {
+		return none, keys.Receipt{}, err
+	}
+	token.Created = r.now()
+	text, err := json.Marshal(token)
+	if err != nil {
+		return none, keys.Receipt{}, err
+	}
+	entry := keys.Entry{
+		Time: token.Created, Action: keys.TokenCreated, Account: token.Account, Subject: token.ID, After: keys.TokenState(&token),
+	}
+	receipt, err := r.changeToken(ctx, doing, r.scripts.tokenCreate, entry, string(text))
+	if err != nil {
+		return none, keys.Receipt{}, err
+	}
+	return token, receipt, nil
+}
+
+// DeleteToken removes a token of an account for ever. See [keys.Accounts].
+func (r *Redis) DeleteToken(ctx context.Context, account, id string) (keys.Receipt, error) {
+	const doing = "deleting a token"
+	if _, err := r.Account(ctx, account); err != nil {
+		return keys.Receipt{}, err
+	}
+	token, err := r.Token(ctx, id)
+	switch {
+	case err != nil:
+		return keys.Receipt{}, err
+	case token.Account != account:
+		return keys.Receipt{}, keys.ErrNoToken
+	}
+	entry := keys.Entry{
+		Time: r.now(), Action: keys.TokenDeleted, Account: account, Subject: id, Before: keys.TokenState(&token),
+	}
+	return r.changeToken(ctx, doing, r.scripts.tokenDelete, entry)
+}
+
+// changeToken runs a script that changes the token that the entry speaks of. No process
+// remembers tokens: the receipt speaks of replicas only.
+func (r *Redis) changeToken(
+	ctx context.Context, doing string, script *redis.Script, entry keys.Entry, args ...any,
+) (keys.Receipt, error) {
+	names := []string{r.operationName(rand.Text()), r.name("tokens"), r.tokensOf(entry.Account)}
+	answer, s, err := r.change(ctx, doing, script, names, func(s *sealer) ([]any, error) {
+		return s.one(entry, append([]any{entry.Account, entry.Subject}, args...)...)
+	})
+	if err != nil {
+		return keys.Receipt{}, err
+	}
+	if err := r.refusal(s, doing, answer); err != nil {
+		return keys.Receipt{}, err
+	}
+	defer r.release(s, nil)
+	return keys.Receipt{
+		Version: parseNumber(answer[1]), Replicas: r.waitForReplicas(context.WithoutCancel(ctx), s),
+	}, nil
+}
+
+// Token returns a token, or [keys.ErrNoToken].
+func (r *Redis) Token(ctx context.Context, id string) (token keys.AccountToken, err error) {
+	err = r.read(ctx, "reading a token", func(s *session) error {
+		pipe := s.conn.TxPipeline()
+		store := pipe.HGet(ctx, r.name("meta"), "store")
+		text := pipe.HGet(ctx, r.name("tokens"), id)
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		if err := r.known(store.Val()); err != nil {
+			return own(err)
+		}
+		if errors.Is(text.Err(), redis.Nil) {
+			return own(keys.ErrNoToken)
+		}
+		token, err = decodeTokenText(text.Val())
+		return err
+	})
+	return token, err
+}
+
+func decodeTokenText(text string) (token keys.AccountToken, err error) {
+	if json.Unmarshal([]byte(text), &token) != nil {
+		return keys.AccountToken{}, errors.New("a token cannot be read")
+	}
+	return token, nil
+}
+
+// Tokens returns the tokens of an account, newest last: [keys.ErrNoAccount].
+func (r *Redis) Tokens(ctx context.Context, account string) (found []keys.AccountToken, err error) {
+	err = r.read(ctx, "listing tokens", func(s *session) error {
+		answer, err := r.call(ctx, s, r.scripts.tokens, []string{r.name("tokens"), r.tokensOf(account)}, account)
+		switch {
+		case err != nil:
+			return ownForeign(err)
+		case answer[0] == "unowned":
+			return own(keys.ErrNoAccount)
+		}
+		found, err = decodeTokens(answer[1:])
+		return err
+	})
+	return found, err
+}
+
+// decodeTokens reads pairs of the version at which a token was made, and the token.
+func decodeTokens(pairs []string) (found []keys.AccountToken, err error) {
+	made := make(map[string]uint64)
+	for pair := range slices.Chunk(pairs, 2) {
+		token, err := decodeTokenText(pair[1])
+		if err != nil {
+			return nil, err
+		}
+		made[token.ID] = parseNumber(pair[0])
+		found = append(found, token)
+	}
+	slices.SortFunc(found, func(a, b keys.AccountToken) int { return int(made[a.ID]) - int(made[b.ID]) })
+	return found, nil
+}
