@@ -1,22 +1,30 @@
 // Package admin is the management side of Keystile on its own listener: the API
 // under /api/v1 that creates, lists, reads, renames, switches, rotates and deletes
-// keys, lists the processes that share the store and exports it, its description at
+// keys, does the same with accounts and their tokens, shows the audit trail, lists the
+// processes that share the store and exports it, its description at
 // /api/v1/openapi.json, the console at / which uses that API, and /healthz, /readyz and
 // /metrics.
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the
-// administrator token or the cookie of a console's session, the size and media type of
-// the body, strict JSON, the operation. With the cookie a change must be announced as JSON
+// token or the cookie of a console's session, the size and media type of the body, who may
+// call the operation (principal.go), strict JSON, the operation. With the cookie a change must be announced as JSON
 // even where it has no body: no form of another page can do that. Every refusal is a
 // problem document (RFC 9457) with a code from one table (problem.go); what went wrong
 // inside is only logged, with the request id.
 //
+// There are two kinds of principal. An administrator does everything. An account, by a token
+// that is looked up in the store for each request, sees and changes its own keys, and reads
+// of another's what it reads of a key that does not exist. A session is its token's: when
+// that is revoked, the session ends. Each change is recorded with its principal.
+//
 // /healthz and /readyz stand outside the checks, so that a probe may call them by any
 // name and without a token; they tell nothing but whether the process serves.
-// /metrics needs the right Host, and the token unless the caller sits on this machine.
+// /metrics needs the right Host, and the administrator token unless the caller sits on
+// this machine.
 //
-// Not promised: there is one kind of principal, the administrator. The server encrypts nothing
+// Not promised: that an account learns nothing at all of others, for versions count the
+// changes of the whole store, and receipts name processes. The server encrypts nothing
 // until its TLSConfig is set. Sessions are in
 // memory: a restart signs out, and each process has its own. Browsers keep cookies by host
 // and not by port: two consoles on one host sign each other out.
@@ -37,15 +45,19 @@ import (
 	"keystile/keys"
 )
 
-// Options is what New needs. Store and Token must be set.
+// Options is what New needs. Store, Accounts, Trail and Token must be set.
 type Options struct {
 	// Store keeps the records. Of one that is an Exporter, backups can be made.
 	Store keys.Store
+	// Accounts keeps the accounts and their tokens; Trail shows all changes. Both are of the
+	// same store.
+	Accounts keys.Accounts
+	Trail    keys.Trail
 	// Token is the administrator token. The zero Token admits nobody.
 	Token Token
 	// Peppers makes the digests of new secrets; nil: without a pepper.
 	Peppers *keys.Peppers
-	// PerAccount is the store's limit of keys for each account, shown as "limit".
+	// PerAccount is the store's limit of keys for an account without its own, shown as "limit".
 	PerAccount int
 	// Hosts are names by which the listener may be called beside localhost and IP
 	// addresses; a port is ignored.
@@ -76,6 +88,8 @@ type Options struct {
 // Admin is the handler that New returns.
 type Admin struct {
 	store    keys.Store
+	accounts keys.Accounts
+	trail    keys.Trail
 	exporter Exporter // nil: the store is none
 	peppers  *keys.Peppers
 	limit    int
@@ -97,7 +111,7 @@ type Admin struct {
 // the metrics of another Admin.
 func New(o Options) *Admin {
 	a := &Admin{
-		store: o.Store, peppers: o.Peppers, limit: o.PerAccount,
+		store: o.Store, accounts: o.Accounts, trail: o.Trail, peppers: o.Peppers, limit: o.PerAccount,
 		token: o.Token, hosts: hostSet(o.Hosts),
 		ready: o.Ready, proxies: o.Proxies, proxyURL: o.ProxyURL,
 		sessions: newSessions(), brake: newBrake(), log: o.Log, now: o.Now,

@@ -20,7 +20,8 @@ type claim int
 const (
 	noClaim       claim = iota // silent, in the middle of a request, or between two: nothing was proved
 	onThisHost                 // the same, from this machine
-	broughtToken               // between two requests, of which one had the token or a session
+	ofAccount                  // serves an account, or has: it may be as slow as a stranger
+	broughtToken               // between two requests, of which one was an administrator's
 	administrates              // serves an administrator
 )
 
@@ -96,13 +97,21 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// claimAsAdministrator notes that the connection of a request, where one is known, has
-// brought the token or a session. It is left alone until the reply is sent and net/http calls it idle.
-func claimAsAdministrator(ctx context.Context) {
-	if o, ok := ctx.Value(connectionKey{}).(*connection); ok {
-		o.all.mu.Lock()
-		defer o.all.mu.Unlock()
+// claimFor notes for whom the connection of a request works, where one is known. An
+// administrator's is left alone until the reply is sent and net/http calls it idle. One of an
+// account stays longer than a stranger's, and no longer: by many slow requests of which none
+// may be closed, an account could keep the administrators out.
+func claimFor(ctx context.Context, who principal) {
+	o, ok := ctx.Value(connectionKey{}).(*connection)
+	if !ok {
+		return
+	}
+	o.all.mu.Lock()
+	defer o.all.mu.Unlock()
+	if who.administrator {
 		o.claim = administrates
+	} else {
+		o.claim = max(o.claim, ofAccount)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 )
 
 // backupMediaType is JSON, one object a line.
@@ -24,49 +23,37 @@ type Exporter interface {
 }
 
 var exportOperation = description{
-	"export-store", "Export the store", "A backup of the whole store at one moment, as a file for \"keystile store import\": digests, never secrets. It ends with a checksum; a transfer that breaks is refused by the import.",
-	[]kind{storeDown},
+	id: "export-store", summary: "Export the store",
+	text: "A backup of the whole store at one moment, as a file for \"keystile store import\": digests, never secrets. It ends with a checksum; a transfer that breaks is refused by the import.",
 }
 
-// exportResponse describes the reply.
-func exportResponse() *huma.Response {
-	return &huma.Response{
-		Description: "The backup",
-		Headers: map[string]*huma.Param{
-			"Content-Disposition": {Description: "A name for the file.", Schema: &huma.Schema{Type: huma.TypeString}},
-		},
-		Content: map[string]*huma.MediaType{backupMediaType: {Schema: &huma.Schema{Type: huma.TypeString}}},
-	}
-}
+var exportReply = map[string]*huma.Response{"200": {
+	Description: "The backup",
+	Headers: map[string]*huma.Param{
+		"Content-Disposition": {Description: "A name for the file.", Schema: &huma.Schema{Type: huma.TypeString}},
+	},
+	Content: map[string]*huma.MediaType{backupMediaType: {Schema: &huma.Schema{Type: huma.TypeString}}},
+}}
 
-func (a *Admin) exportStore(context.Context, *struct{}) (*huma.StreamResponse, error) {
-	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		r, w := humachi.Unwrap(ctx)
-		a.sendBackup(w, r)
-	}}, nil
-}
-
-// sendBackup answers with a backup, or with a problem as long as nothing was sent. After
+// exportStore answers with a backup, or with a problem as long as nothing was sent. After
 // that a failure breaks the transfer off, so that nobody takes a part for the whole.
-func (a *Admin) sendBackup(w http.ResponseWriter, r *http.Request) {
+func (a *Admin) exportStore(w http.ResponseWriter, r *http.Request) error {
 	file := &attachment{to: w, control: http.NewResponseController(w), name: "keystile-" + a.now().UTC().Format("20060102T150405Z") + ".jsonl"}
 	if r.Method == http.MethodHead {
 		file.begin()
-		return
+		return nil
 	}
 	err := a.exporter.Export(r.Context(), file)
 	switch {
 	case err == nil:
 		c := callOf(r.Context())
-		a.log.InfoContext(r.Context(), "the store was exported", "principal", c.principal, "peer", r.RemoteAddr, "request_id", c.id, "bytes", file.sent)
-		return
+		a.log.InfoContext(r.Context(), "the store was exported", "principal", c.principal.String(), "peer", r.RemoteAddr, "request_id", c.id, "bytes", file.sent)
+		return nil
 	case !file.begun:
-		writeProblem(w, r, problemOf(err))
+		return err
 	}
 	a.logFailure(r.Context(), err)
-	if file.begun {
-		panic(http.ErrAbortHandler)
-	}
+	panic(http.ErrAbortHandler)
 }
 
 // attachment is a reply that is a file. Its headers are sent with the first byte.

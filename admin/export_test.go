@@ -177,7 +177,7 @@ func TestExportEndsWithItsClient(t *testing.T) {
 func TestExportIsDescribedWhereThereIsOne(t *testing.T) {
 	d, text := describe(t, newExportBench(t, writes("")))
 	call := d.Paths["/store/export"]["get"]
-	if call.Summary == "" || call.OperationID != "export-store" || len(call.Responses) != 6 {
+	if call.Summary == "" || call.OperationID != "export-store" || len(call.Responses) != 7 {
 		t.Errorf("got %+v", call)
 	}
 	if _, ok := call.Responses["200"].Content["application/x-ndjson"]; !ok || !json.Valid([]byte(text)) {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -31,6 +32,10 @@ var testTime = time.Date(2026, 3, 4, 15, 6, 7, 8_901_234, time.FixedZone("east",
 type fakeStore struct {
 	mu         sync.Mutex
 	records    map[keys.ID]keys.Record
+	accounts   map[string]keys.Account
+	tokens     map[string]keys.AccountToken
+	trail      fakeTrail
+	lookups    int // calls of Token
 	operations map[string]fakeOperation
 	version    uint64
 	pending    []keys.Pending
@@ -47,7 +52,10 @@ type fakeOperation struct {
 var _ keys.Store = (*fakeStore)(nil)
 
 func newFakeStore() *fakeStore {
-	return &fakeStore{records: map[keys.ID]keys.Record{}, operations: map[string]fakeOperation{}}
+	return &fakeStore{
+		records: map[keys.ID]keys.Record{}, operations: map[string]fakeOperation{}, tokens: map[string]keys.AccountToken{},
+		accounts: map[string]keys.Account{keys.DefaultAccount: {ID: keys.DefaultAccount, Active: true}},
+	}
 }
 
 // enter locks the store and fails as the test wants.
@@ -99,7 +107,7 @@ func (s *fakeStore) taken(account, name string, except keys.ID) bool {
 	return false
 }
 
-func (s *fakeStore) Create(_ context.Context, d keys.Draft) (keys.Created, error) {
+func (s *fakeStore) Create(ctx context.Context, d keys.Draft) (keys.Created, error) {
 	if err := s.enter(); err != nil {
 		return keys.Created{}, err
 	}
@@ -114,8 +122,13 @@ func (s *fakeStore) Create(_ context.Context, d keys.Draft) (keys.Created, error
 		}
 		return keys.Created{Record: record, Receipt: s.receipt(record.Version), Replayed: true}, nil
 	}
-	if len(s.records) >= testLimit {
-		return keys.Created{}, &keys.LimitError{Limit: testLimit}
+	account, ok := s.accounts[d.Account]
+	limit := cmp.Or(account.Limit, testLimit)
+	switch {
+	case !ok:
+		return keys.Created{}, keys.ErrNoAccount
+	case s.owned(d.Account) >= limit:
+		return keys.Created{}, &keys.LimitError{Limit: limit}
 	}
 	if d.Name == "" {
 		d.Name = keys.DefaultName(func(name string) bool { return s.taken(d.Account, name, keys.ID{}) })
@@ -126,10 +139,11 @@ func (s *fakeStore) Create(_ context.Context, d keys.Draft) (keys.Created, error
 	s.version++
 	now := testTime.Add(time.Duration(s.version) * time.Second)
 	record := keys.Record{
-		ID: d.ID, Account: d.Account, Name: d.Name, Active: true, Created: now, Updated: now,
+		ID: d.ID, Account: d.Account, Name: d.Name, Active: true, Suspended: !account.Active, Created: now, Updated: now,
 		Version: s.version, Rate: d.Rate, Digests: [2]keys.Digest{d.Digest},
 	}
 	s.records[d.ID] = record
+	s.write(ctx, keys.Entry{Action: keys.KeyCreated, Account: d.Account, Subject: d.ID.String(), After: keys.KeyState(&record, testTime)})
 	s.operations[d.Operation.Key] = fakeOperation{d.Operation.Request, d.ID}
 	return keys.Created{Record: record, Receipt: s.receipt(s.version)}, nil
 }
@@ -138,7 +152,7 @@ func (s *fakeStore) receipt(version uint64) keys.Receipt {
 	return keys.Receipt{Version: version, Pending: s.pending, Replicas: s.replicas}
 }
 
-func (s *fakeStore) Update(_ context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, keys.Receipt, error) {
+func (s *fakeStore) Update(ctx context.Context, id keys.ID, change func(*keys.Record) error) (keys.Record, keys.Receipt, error) {
 	if err := s.enter(); err != nil {
 		return keys.Record{}, keys.Receipt{}, err
 	}
@@ -158,11 +172,15 @@ func (s *fakeStore) Update(_ context.Context, id keys.ID, change func(*keys.Reco
 		s.version++
 		record.Version, record.Updated = s.version, record.Updated.Add(time.Second)
 		s.records[id] = record
+		s.write(ctx, keys.Entry{
+			Action: keys.UpdateAction(&before, &record), Account: record.Account, Subject: id.String(),
+			Before: keys.KeyState(&before, testTime), After: keys.KeyState(&record, testTime),
+		})
 	}
 	return record, s.receipt(record.Version), nil
 }
 
-func (s *fakeStore) Delete(_ context.Context, id keys.ID, check func(keys.Record) error) (keys.Receipt, error) {
+func (s *fakeStore) Delete(ctx context.Context, id keys.ID, check func(keys.Record) error) (keys.Receipt, error) {
 	if err := s.enter(); err != nil {
 		return keys.Receipt{}, err
 	}
@@ -178,6 +196,7 @@ func (s *fakeStore) Delete(_ context.Context, id keys.ID, check func(keys.Record
 	}
 	delete(s.records, id)
 	s.version++
+	s.write(ctx, keys.Entry{Action: keys.KeyDeleted, Account: record.Account, Subject: id.String(), Before: keys.KeyState(&record, testTime)})
 	return s.receipt(s.version), nil
 }
 
@@ -231,7 +250,7 @@ func newBench(t testing.TB, adjust ...func(*Options)) *bench {
 	}
 	b := &bench{t: t, store: newFakeStore(), log: &lockedBuffer{}}
 	o := Options{
-		Store: b.store, Token: token, PerAccount: testLimit,
+		Store: b.store, Accounts: b.store, Trail: b.store, Token: token, PerAccount: testLimit,
 		Log: slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range adjust {
@@ -268,15 +287,7 @@ func (r reply) member(name string) string {
 // send calls the API with the token; header has pairs of name and value.
 func (b *bench) send(method, path, body string, header ...string) reply {
 	b.t.Helper()
-	request := b.request(method, path, body)
-	request.Header.Set("Authorization", "Bearer "+testToken)
-	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i < len(header); i += 2 {
-		request.Header.Add(header[i], header[i+1])
-	}
-	return b.do(request)
+	return b.as(testToken, method, path, body, header...)
 }
 
 func (b *bench) request(method, path, body string) *http.Request {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"keystile/keys"
 )
 
 // failureInterval is the least time between two log lines about failed authentications.
@@ -51,50 +53,74 @@ func hostName(host string) string {
 func (a *Admin) sameOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, r, forbidden.problem(""))
+		writeProblem(w, r, forbidden.problem("a browser may send changes only from this listener's own pages"))
 	}))
 	return protection.Handler(next)
 }
 
-// authenticated lets only the administrator through, by token or by session. To the calls
-// about the session itself everybody may come.
+// authenticated lets only principals through, by token or by session. To the calls about
+// the session itself everybody may come.
 func (a *Admin) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		principal, p := a.principal(r)
+		who, p := a.principal(r)
 		if p != nil {
 			writeProblem(w, r, p)
 			return
 		}
-		if principal != "" {
-			recognized(r.Context(), principal)
+		if who.known() {
+			recognized(r.Context(), who)
+			r = r.WithContext(keys.WithActor(r.Context(), who.actor(r)))
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 // recognized notes who sent the request that is served.
-func recognized(ctx context.Context, principal string) {
-	callOf(ctx).principal = principal
-	claimAsAdministrator(ctx)
+func recognized(ctx context.Context, who principal) {
+	callOf(ctx).principal = who
+	claimFor(ctx, who)
 }
 
 // principal returns who sent a request, or why it is refused. A token counts before a cookie.
-func (a *Admin) principal(r *http.Request) (string, *problem) {
-	text, sent := bearer(r)
-	if sent && a.token.Is(text) {
-		return administrator, nil
-	}
+func (a *Admin) principal(r *http.Request) (principal, *problem) {
 	if len(r.Header.Values("Authorization")) > 0 {
-		return "", a.refusal(r, sent)
+		return a.principalOfToken(r)
 	}
-	principal := a.sessions.principal(r.Context(), sessionID(r), isUse(r))
+	kept := a.sessions.principal(r.Context(), sessionID(r), isUse(r))
+	if kept != "" && !safeMethod(r.Method) && !isJSON(r.Header) {
+		return principal{}, wrongMediaType.problem("")
+	}
+	who, err := a.signedIn(r.Context(), kept)
 	switch {
-	case principal != "" && !safeMethod(r.Method) && !isJSON(r.Header):
-		return "", wrongMediaType.problem("")
-	case principal == "" && r.URL.Path != sessionPath:
-		return "", a.refusal(r, false)
+	case r.URL.Path == sessionPath: // which asks again; and signing out needs no store
+		return who, nil
+	case err != nil:
+		return who, a.undecided(r.Context(), err)
+	case !who.known():
+		return who, a.refusal(r, false)
 	}
-	return principal, nil
+	return who, nil
+}
+
+func (a *Admin) principalOfToken(r *http.Request) (principal, *problem) {
+	text, sent := bearer(r)
+	if !sent {
+		return principal{}, a.refusal(r, false)
+	}
+	who, err := a.recognize(r.Context(), text)
+	switch {
+	case err != nil:
+		return who, a.undecided(r.Context(), err)
+	case !who.known():
+		return who, a.refusal(r, true)
+	}
+	return who, nil
+}
+
+// undecided returns what is read by the sender of a token that the store could not look up.
+func (a *Admin) undecided(ctx context.Context, err error) *problem {
+	a.logFailure(ctx, err)
+	return problemOf(err)
 }
 
 // bearer returns the token of the one Authorization header (RFC 6750, 2.1).
@@ -110,9 +136,9 @@ func bearer(r *http.Request) (token string, sent bool) {
 // refusal counts a failed authentication and returns what its sender reads. It comes late
 // when a wrong token was sent.
 func (a *Admin) refusal(r *http.Request, sent bool) *problem {
-	reason, detail := "missing", "send the administrator token as: Authorization: Bearer <token>, or sign in"
+	reason, detail := "missing", "send a token as: Authorization: Bearer <token>, or sign in"
 	if sent {
-		reason, detail = "wrong", "the token is not the administrator token"
+		reason, detail = "wrong", "the token is wrong, or was revoked"
 	}
 	a.metrics.refused.WithLabelValues(reason).Inc()
 	if count, due := a.failures.add(a.now()); due {
@@ -147,10 +173,11 @@ func (f *failureLog) add(now time.Time) (count int, due bool) {
 	return count, true
 }
 
-// metricsDoor asks for the token, except of callers on this machine or when public.
+// metricsDoor asks for the administrator token, except of callers on this machine or when
+// public: the metrics are about all accounts.
 func (a *Admin) metricsDoor(public bool) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		guarded := a.authenticated(next)
+		guarded := a.authenticated(administratorsAlone(next))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if public || onThisMachine(r) {
 				next.ServeHTTP(w, r)
@@ -159,6 +186,16 @@ func (a *Admin) metricsDoor(public bool) func(http.Handler) http.Handler {
 			guarded.ServeHTTP(w, r)
 		})
 	}
+}
+
+func administratorsAlone(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := callOf(r.Context()).principal.refused(administratorsOnly, r.Method); p != nil {
+			writeProblem(w, r, p)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // onThisMachine reports whether the TCP peer is loopback and speaks for itself. A

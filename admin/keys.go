@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -40,7 +39,7 @@ func readEntityTags(ctx huma.Context, name string, tags *entityTags) []error {
 }
 
 type listInput struct {
-	Account     string `query:"account" doc:"Only the keys of this account; absent: all."`
+	Account     string `query:"account" doc:"Only the keys of this account; absent: all, or those of the account that asks."`
 	IfNoneMatch string `header:"If-None-Match" doc:"Reply 304 without a body if the list still has this ETag."`
 	tags        entityTags
 }
@@ -58,7 +57,7 @@ type listOutput struct {
 
 type keyList struct {
 	Keys  []Record `json:"keys" nullable:"false" doc:"Newest last."`
-	Limit int      `json:"limit" doc:"How many keys an account may have."`
+	Limit int      `json:"limit" doc:"How many keys the account may have; where all are listed, one without a limit of its own."`
 }
 
 // entityTag returns a tag of all that the list shows.
@@ -68,14 +67,15 @@ func (l *keyList) entityTag() string {
 }
 
 func (a *Admin) listKeys(ctx context.Context, in *listInput) (*listOutput, error) {
-	if in.Account != "" && in.Account != keys.DefaultAccount {
-		return nil, accountNotFound.problem("")
-	}
-	records, err := a.store.List(ctx, in.Account)
+	account, err := a.listed(ctx, in.Account)
 	if err != nil {
 		return nil, err
 	}
-	list := keyList{Keys: make([]Record, 0, len(records)), Limit: a.limit}
+	records, err := a.store.List(ctx, account.ID)
+	if err != nil {
+		return nil, err
+	}
+	list := keyList{Keys: make([]Record, 0, len(records)), Limit: a.limitOf(&account)}
 	for i := range records {
 		list.Keys = append(list.Keys, a.recordOf(&records[i]))
 	}
@@ -86,6 +86,19 @@ func (a *Admin) listKeys(ctx context.Context, in *listInput) (*listOutput, error
 	return out, nil
 }
 
+// listed returns the account whose keys are to be listed; the zero Account: all.
+func (a *Admin) listed(ctx context.Context, asked string) (keys.Account, error) {
+	switch who := callOf(ctx).principal; {
+	case !who.administrator && (asked == "" || asked == who.account.ID):
+		return who.account, nil
+	case !who.administrator || asked != "" && !keys.ValidAccount(asked):
+		return keys.Account{}, keys.ErrNoAccount
+	case asked == "":
+		return keys.Account{}, nil
+	}
+	return a.accounts.Account(ctx, asked)
+}
+
 type createInput struct {
 	IdempotencyKey string `header:"Idempotency-Key" minLength:"1" maxLength:"255" pattern:"^[ -~]+$" patternDescription:"printable ASCII" doc:"Makes the call repeatable: the same value within 24 hours replies 200 with the same record, without the secret and with replayed. Chosen at random."`
 	Body           *createBody
@@ -94,7 +107,7 @@ type createInput struct {
 type createBody struct {
 	_       struct{}       `additionalProperties:"false"`
 	Name    member[string] `json:"name,omitempty" doc:"1 to 64 characters, unique within the account; kept in Unicode NFC and without white space around it; no control or text-direction characters. Absent: the first free \"API key N\"."`
-	Account member[string] `json:"account,omitempty" doc:"The owner; absent: default."`
+	Account member[string] `json:"account,omitempty" doc:"The owner; absent: default, or the account that asks. It cannot be another one than that."`
 	Rate    rateMember     `json:"rate,omitempty" doc:"The limit of this key alone; absent or null: the default of the configuration."`
 }
 
@@ -132,7 +145,7 @@ type createOutput struct {
 }
 
 func (a *Admin) createKey(ctx context.Context, in *createInput) (*createOutput, error) {
-	draft, err := in.draft()
+	draft, err := in.draft(callOf(ctx).principal)
 	if err != nil {
 		return nil, err
 	}
@@ -159,34 +172,45 @@ func (a *Admin) createKey(ctx context.Context, in *createInput) (*createOutput, 
 	return out, nil
 }
 
-// draft returns the key that is asked for, without its digest.
-func (in *createInput) draft() (keys.Draft, error) {
+// draft returns the key that who asks for, without its digest.
+func (in *createInput) draft(who principal) (keys.Draft, error) {
 	draft := keys.Draft{ID: keys.NewID(), Account: keys.DefaultAccount, Rate: in.Body.Rate.rate()}
-	if in.Body.Account.sent && in.Body.Account.value != draft.Account {
-		return draft, accountNotFound.problem("")
+	if !who.administrator {
+		draft.Account = who.account.ID
 	}
-	if in.Body.Name.sent {
-		name, err := acceptName(in.Body.Name.value)
-		if err != nil {
-			return draft, err
+	if asked := in.Body.Account; asked.sent && asked.value != draft.Account {
+		if !who.administrator || !keys.ValidAccount(asked.value) {
+			return draft, keys.ErrNoAccount
 		}
-		draft.Name = name
+		draft.Account = asked.value
+	}
+	var err error
+	if draft.Name, err = nameOf(in.Body.Name); err != nil {
+		return draft, err
 	}
 	if in.IdempotencyKey != "" {
-		draft.Operation = operationOf(in.IdempotencyKey, draft)
+		draft.Operation = operationOf(who, in.IdempotencyKey, draft)
 	}
 	return draft, nil
 }
 
-// operationOf makes the creation of draft repeatable under the administrator's key.
-func operationOf(key string, draft keys.Draft) keys.Operation {
+// operationOf makes the creation of draft repeatable under the principal's key.
+func operationOf(who principal, key string, draft keys.Draft) keys.Operation {
 	request, _ := json.Marshal([]any{draft.Account, draft.Name, draft.Rate}) // cannot fail: strings and finite numbers
-	return keys.Operation{Key: administrator + "\x00" + key, Request: sha256.Sum256(request)}
+	return keys.Operation{Key: who.String() + "\x00" + key, Request: sha256.Sum256(request)}
+}
+
+// nameOf returns the name in a member, or none when it was not sent.
+func nameOf(m member[string]) (string, error) {
+	if !m.sent {
+		return "", nil
+	}
+	return acceptName(m.value)
 }
 
 // acceptName normalizes a name. A name that is a secret would be shown to everybody.
 func acceptName(name string) (string, error) {
-	if strings.Contains(name, keys.SecretPrefix) || strings.Contains(name, tokenPrefix) {
+	if mayHoldSecret(name) {
 		return "", invalidName.problem("the name looks like a secret or a token")
 	}
 	return keys.NormalizeName(name)
@@ -215,6 +239,9 @@ func (a *Admin) getKey(ctx context.Context, in *getInput) (*getOutput, error) {
 		return nil, err
 	}
 	record, err := a.store.Get(ctx, id)
+	if err == nil {
+		err = callOf(ctx).principal.owns(record.Account)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -283,13 +310,15 @@ func (a *Admin) patchKey(ctx context.Context, in *patchInput) (*patchOutput, err
 	if err != nil {
 		return nil, err
 	}
-	name := ""
-	if in.Body.Name.sent {
-		if name, err = acceptName(in.Body.Name.value); err != nil {
-			return nil, err
-		}
+	name, err := nameOf(in.Body.Name)
+	if err != nil {
+		return nil, err
 	}
+	who := callOf(ctx).principal
 	record, receipt, err := a.store.Update(ctx, id, func(r *keys.Record) error {
+		if err := who.owns(r.Account); err != nil {
+			return err
+		}
 		if err := in.tags.check(r.Version); err != nil {
 			return err
 		}
@@ -327,7 +356,13 @@ func (a *Admin) deleteKey(ctx context.Context, in *deleteInput) (*deleteOutput, 
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.store.Delete(ctx, id, func(r keys.Record) error { return in.tags.check(r.Version) })
+	who := callOf(ctx).principal
+	receipt, err := a.store.Delete(ctx, id, func(r keys.Record) error {
+		if err := who.owns(r.Account); err != nil {
+			return err
+		}
+		return in.tags.check(r.Version)
+	})
 	if err != nil {
 		return nil, err
 	}

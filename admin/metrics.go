@@ -26,7 +26,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}, []string{"class"}),
 		refused: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "keystile_admin_authentication_failures_total",
-			Help: "Requests to the admin listener without the administrator token, or with a wrong one.",
+			Help: "Requests to the admin listener without a token, or with a wrong one.",
 		}, []string{"reason"}),
 		displaced: factory.NewCounter(prometheus.CounterOpts{
 			Name: "keystile_admin_connections_displaced_total",

@@ -73,13 +73,28 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			"delete": "200 400 401 403 404 412 421 500 503",
 		},
 		"/session": {
-			"get":    "200 400 401 421 500",
-			"post":   "200 400 401 403 413 415 421 422 500",
-			"delete": "204 400 401 403 415 421 500",
+			"get":    "200 400 401 421 500 503",
+			"post":   "200 400 401 403 413 415 421 422 500 503",
+			"delete": "204 400 401 403 415 421 500 503",
 		},
 		"/keys/{key}/rotate": {"post": "200 400 401 403 404 409 412 413 415 421 422 500 503"},
-		"/proxies":           {"get": "200 400 401 421 500"},
-		"/openapi.json":      {"get": "200 400 401 421 500"},
+		"/accounts": {
+			"get":  "200 400 401 403 421 500 503",
+			"post": "201 400 401 403 409 413 415 421 422 500 503",
+		},
+		"/accounts/{account}": {
+			"get":    "200 304 400 401 403 404 421 500 503",
+			"patch":  "200 400 401 403 404 412 413 415 421 422 500 503",
+			"delete": "200 400 401 403 404 409 412 421 500 503",
+		},
+		"/accounts/{account}/tokens": {
+			"get":  "200 400 401 403 404 421 500 503",
+			"post": "201 400 401 403 404 413 415 421 422 500 503",
+		},
+		"/accounts/{account}/tokens/{id}": {"delete": "200 400 401 403 404 421 500 503"},
+		"/audit":                          {"get": "200 400 401 403 421 500 503"},
+		"/proxies":                        {"get": "200 400 401 403 421 500 503"},
+		"/openapi.json":                   {"get": "200 400 401 421 500 503"},
 	} {
 		if len(d.Paths[path]) != len(calls) {
 			t.Errorf("%s has %v", path, d.Paths[path])
@@ -109,7 +124,7 @@ func TestDescriptionHasEveryCallAndItsErrors(t *testing.T) {
 			}
 		}
 	}
-	if len(d.Paths) != 6 {
+	if len(d.Paths) != 11 {
 		t.Errorf("there are other paths: %v", d.Paths)
 	}
 }

@@ -29,24 +29,30 @@ type kind struct {
 // The table of refusals. A code has one status and is never renamed.
 var (
 	badRequest      = kind{"bad_request", 400, "the request is malformed"}
-	unauthorized    = kind{"unauthorized", 401, "the administrator token is missing or wrong"}
-	forbidden       = kind{"forbidden", 403, "a browser may send changes only from this listener's own pages"}
+	unauthorized    = kind{"unauthorized", 401, "the token is missing or wrong"}
+	forbidden       = kind{"forbidden", 403, "the call is for administrators, or a browser sent it from another page than this listener's own"}
+	accountInactive = kind{"account_inactive", 403, "the account is inactive: it can read, and an administrator can switch it on"}
 	keyNotFound     = kind{"key_not_found", 404, "there is no such key"}
-	accountNotFound = kind{"account_not_found", 404, `there is no such account: the only one is "default"`}
+	accountNotFound = kind{"account_not_found", 404, "there is no such account"}
+	tokenNotFound   = kind{"token_not_found", 404, "the account has no such token"}
 	pathNotFound    = kind{"not_found", 404, "there is nothing at this path"}
 	wrongMethod     = kind{"method_not_allowed", 405, "the method is not allowed here: see Allow"}
 	keyLimitReached = kind{"key_limit_reached", 409, "the account has all the keys it may have: delete one first"}
+	accountExists   = kind{"account_exists", 409, "there is an account with this id"}
+	accountHasKeys  = kind{"account_has_keys", 409, "the account still has keys: delete them first, or with it by ?with_keys=true"}
+	defaultAccount  = kind{"default_account", 409, "the account \"default\" cannot be deleted: switch it off instead"}
 	nameTaken       = kind{"name_taken", 409, "another key of the account has this name"}
 	overlapRunning  = kind{"overlap_running", 409, "the previous secret still works: wait until previous_valid_until, end it by {\"previous_secret\": null}, or rotate without an overlap, which ends the present one at once"}
-	versionMismatch = kind{"version_mismatch", 412, "the key has changed since: read it again"}
+	versionMismatch = kind{"version_mismatch", 412, "it has changed since: read it again"}
 	bodyTooLarge    = kind{"body_too_large", 413, "the body may have at most 64 KiB"}
 	wrongMediaType  = kind{"unsupported_media_type", 415, "the body must be sent as Content-Type: application/json, in UTF-8 and not compressed"}
 	unknownHost     = kind{"unknown_host", 421, "this listener does not answer to the name in the Host header: add the name to admin.hosts, or use localhost or the address"}
 	invalidBody     = kind{"invalid_body", 422, "the body does not fit the schema: see errors"}
 	invalidName     = kind{"invalid_name", 422, "the name is not acceptable"}
+	invalidAccount  = kind{"invalid_account", 422, "an account's id has 1 to 64 ASCII letters, digits and ._@+-, of which the first is a letter or digit"}
 	operationReused = kind{"idempotency_key_reused", 422, "this Idempotency-Key was used for another request within the last 24 hours"}
 	internalError   = kind{"internal_error", 500, "something went wrong inside: the log has more under the request id"}
-	storeDown       = kind{"store_unreachable", 503, "the key store cannot be reached, or did not confirm the change: read the key before trying again, or repeat a creation with the same Idempotency-Key"}
+	storeDown       = kind{"store_unreachable", 503, "the key store cannot be reached, or did not confirm the change: read what it was to change before trying again, or repeat a creation with the same Idempotency-Key"}
 )
 
 // storeErrors maps what a store says to what the client reads.
@@ -55,6 +61,11 @@ var storeErrors = []struct {
 	kind kind
 }{
 	{keys.ErrNotFound, keyNotFound},
+	{keys.ErrNoAccount, accountNotFound},
+	{keys.ErrNoToken, tokenNotFound},
+	{keys.ErrAccountExists, accountExists},
+	{keys.ErrAccountHasKeys, accountHasKeys},
+	{keys.ErrDefaultAccount, defaultAccount},
 	{keys.ErrNameTaken, nameTaken},
 	{keys.ErrOperationReused, operationReused},
 	{keys.ErrOverlap, overlapRunning},
@@ -206,10 +217,16 @@ func badRequestDetail(message string, faults []fault) string {
 	return faults[0].Location + ": " + faults[0].Message
 }
 
+// mayHoldSecret reports whether a secret or a token could be in a client's text, even a damaged one.
+func mayHoldSecret(text string) bool {
+	return strings.Contains(text, keys.SecretPrefix) || strings.Contains(text, keys.AdminTokenPrefix) ||
+		strings.Contains(text, keys.AccountTokenPrefix)
+}
+
 // shown returns text of a client so that it can be sent back or logged: short, and nothing of
-// it when a secret or a token could be in it, even a damaged one.
+// it when mayHoldSecret.
 func shown(text string) string {
-	if strings.Contains(text, keys.SecretPrefix) || strings.Contains(text, tokenPrefix) {
+	if mayHoldSecret(text) {
 		return redacted
 	}
 	if len(text) > maxShown {

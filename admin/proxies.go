@@ -1,6 +1,6 @@
 package admin
 
-import "context"
+import "net/http"
 
 // Proxy is a process that shares the store.
 type Proxy struct {
@@ -9,14 +9,11 @@ type Proxy struct {
 	Serving bool   `json:"serving" doc:"It may admit requests."`
 }
 
-type proxiesOutput struct {
-	Body struct {
-		Proxies []Proxy `json:"proxies" nullable:"false"`
-	}
+// ProxyList is the reply that lists proxies.
+type ProxyList struct {
+	Proxies []Proxy `json:"proxies" nullable:"false"`
 }
 
-func (a *Admin) listProxies(context.Context, *struct{}) (*proxiesOutput, error) {
-	out := &proxiesOutput{}
-	out.Body.Proxies = append([]Proxy{}, a.proxies()...)
-	return out, nil
+func (a *Admin) listProxies(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, ProxyList{append([]Proxy{}, a.proxies()...)})
 }

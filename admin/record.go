@@ -20,7 +20,8 @@ type Record struct {
 	Key            string `json:"key" doc:"The public half of the credential." example:"kst_4hJ2mXw9QbT6cVn0ZrLkPd"`
 	Account        string `json:"account" doc:"The owner." example:"default"`
 	Name           string `json:"name" example:"Build server"`
-	Active         bool   `json:"active" doc:"Requests with an inactive key are refused."`
+	Active         bool   `json:"active" doc:"The key's own switch: requests with an inactive key are refused."`
+	Suspended      bool   `json:"suspended,omitempty" doc:"The account is inactive, so requests are refused whatever active says; absent: it is active."`
 	Created        string `json:"created" format:"date-time"`
 	Updated        string `json:"updated" format:"date-time"`
 	LastUsed       string `json:"last_used,omitempty" format:"date-time" doc:"When a request was last admitted; absent: never. It changes neither version nor ETag."`
@@ -40,7 +41,7 @@ type Rate struct {
 
 func (a *Admin) recordOf(r *keys.Record) Record {
 	shown := Record{
-		Key: r.ID.String(), Account: r.Account, Name: r.Name, Active: r.Active,
+		Key: r.ID.String(), Account: r.Account, Name: r.Name, Active: r.Active, Suspended: r.Suspended,
 		Created: timestamp(r.Created), Updated: timestamp(r.Updated), Version: r.Version,
 	}
 	if !r.LastUsed.At.IsZero() {

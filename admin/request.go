@@ -19,13 +19,10 @@ import (
 	"keystile/keys"
 )
 
-// administrator is the only principal there is.
-const administrator = "administrator"
-
 // call is what is learned about a request while it is served.
 type call struct {
 	id        string // request id
-	principal string // who sent it; empty: nobody known
+	principal principal
 	operation string // id of the operation; empty: none was reached
 	key       string // the key it is about; empty: none, or not well formed
 }
@@ -99,8 +96,8 @@ func (a *Admin) logRequest(reply middleware.WrapResponseWriter, r *http.Request,
 		slog.String("request_id", c.id),
 	}
 	if c.operation != "" {
-		attributes = append(attributes, slog.String("principal", c.principal), slog.String("operation", c.operation))
-		if c.principal != "" && !safeMethod(r.Method) {
+		attributes = append(attributes, slog.String("principal", c.principal.String()), slog.String("operation", c.operation))
+		if c.principal.known() && !safeMethod(r.Method) {
 			level = slog.LevelInfo
 		}
 	}

@@ -29,9 +29,8 @@ type rotateBody struct {
 // Resolve reads If-Match and the overlap. An Idempotency-Key is refused: no store remembers
 // one for a change, and a client that trusts in it would make another secret by repeating.
 func (in *rotateInput) Resolve(ctx huma.Context) []error {
-	r, _ := humachi.Unwrap(ctx)
-	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return []error{badRequest.problem("a rotation takes no Idempotency-Key: send If-Match, and a repetition is refused")}
+	if refused := refuseIdempotencyKey(ctx, "send If-Match, and a repetition is refused"); refused != nil {
+		return refused
 	}
 	if in.Body != nil && in.Body.Overlap.sent {
 		var err error
@@ -41,6 +40,15 @@ func (in *rotateInput) Resolve(ctx huma.Context) []error {
 		}
 	}
 	return readEntityTags(ctx, "If-Match", &in.tags)
+}
+
+// refuseIdempotencyKey refuses the header where no store would remember it.
+func refuseIdempotencyKey(ctx huma.Context, instead string) []error {
+	r, _ := humachi.Unwrap(ctx)
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return []error{badRequest.problem("this call takes no Idempotency-Key: " + instead)}
+	}
+	return nil
 }
 
 // Rotated is the reply to a rotation.
@@ -60,8 +68,12 @@ func (a *Admin) rotateKey(ctx context.Context, in *rotateInput) (*rotateOutput, 
 	if err != nil {
 		return nil, err
 	}
+	who := callOf(ctx).principal
 	secret, now := keys.NewSecret(id), a.now()
 	record, receipt, err := a.store.Update(ctx, id, func(r *keys.Record) error {
+		if err := who.owns(r.Account); err != nil {
+			return err
+		}
 		if err := in.tags.check(r.Version); err != nil {
 			return err
 		}

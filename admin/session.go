@@ -58,8 +58,8 @@ func (sessionCodec) Decode(text []byte) (time.Time, map[string]any, error) {
 	return data.Deadline, data.Values, err
 }
 
-// principal returns who signed in to the session id; empty: there is no such session, or
-// it has expired. Only a use puts off its idle expiry.
+// principal returns who signed in to the session id: administrator, or the id of an
+// account's token; empty: there is no such session, or it has expired. Only a use puts off its idle expiry.
 func (s *sessions) principal(ctx context.Context, id string, use bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,66 +149,79 @@ func (a *Admin) stillSignedIn(next http.Handler) http.Handler {
 	})
 }
 
-type sessionInput struct{ request *http.Request }
-
-// Resolve keeps the request, for its cookie.
-func (in *sessionInput) Resolve(ctx huma.Context) []error {
-	in.request, _ = humachi.Unwrap(ctx)
-	return nil
-}
-
 // SessionState says whether the cookie of the request belongs to a session.
 type SessionState struct {
-	SignedIn bool   `json:"signed_in"`
-	Proxy    string `json:"proxy,omitempty" doc:"Where clients reach the proxy from the machine that it runs on. Only after sign-in." example:"http://127.0.0.1:8080"`
+	SignedIn  bool   `json:"signed_in"`
+	Principal string `json:"principal,omitempty" enum:"administrator,account" doc:"Who signed in."`
+	Account   string `json:"account,omitempty" doc:"Whose token it was; absent: an administrator's."`
+	Proxy     string `json:"proxy,omitempty" doc:"Where clients reach the proxy from the machine that it runs on. Only after sign-in." example:"http://127.0.0.1:8080"`
 }
 
-type sessionOutput struct {
-	SetCookie string `header:"Set-Cookie"`
-	Body      SessionState
-}
-
-func (a *Admin) getSession(ctx context.Context, in *sessionInput) (*sessionOutput, error) {
-	out := &sessionOutput{}
-	if a.sessions.principal(ctx, sessionID(in.request), true) != "" {
-		out.Body = SessionState{SignedIn: true, Proxy: a.proxyURL}
+func (a *Admin) getSession(w http.ResponseWriter, r *http.Request) error {
+	who, err := a.signedIn(r.Context(), a.sessions.principal(r.Context(), sessionID(r), true))
+	if err != nil {
+		return err
 	}
-	return out, nil
+	return answer(w, a.sessionState(who))
+}
+
+// sessionState is what the holder of a cookie reads.
+func (a *Admin) sessionState(who principal) SessionState {
+	switch {
+	case who.administrator:
+		return SessionState{SignedIn: true, Principal: administrator, Proxy: a.proxyURL}
+	case who.known():
+		return SessionState{SignedIn: true, Principal: "account", Account: who.account.ID, Proxy: a.proxyURL}
+	}
+	return SessionState{}
 }
 
 type signInInput struct {
 	request *http.Request
 	Body    struct {
 		_     struct{} `additionalProperties:"false"`
-		Token string   `json:"token" maxLength:"4096" doc:"The administrator token."`
+		Token string   `json:"token" maxLength:"4096" doc:"The administrator token, or an account's."`
 	}
 }
 
 // Resolve keeps the request, for its cookie.
 func (in *signInInput) Resolve(ctx huma.Context) []error {
 	in.request, _ = humachi.Unwrap(ctx)
-	return nil
+	return refuseIdempotencyKey(ctx, "repeat the call, which begins another session")
 }
 
-func (a *Admin) signIn(ctx context.Context, in *signInInput) (*sessionOutput, error) {
-	if !a.token.Is(in.Body.Token) {
+type signInOutput struct {
+	SetCookie string `header:"Set-Cookie"`
+	Body      SessionState
+}
+
+func (a *Admin) signIn(ctx context.Context, in *signInInput) (*signInOutput, error) {
+	who, err := a.recognize(ctx, in.Body.Token)
+	switch {
+	case err != nil:
+		return nil, err
+	case !who.known():
 		return nil, a.refusal(in.request, true)
 	}
-	id, err := a.sessions.start(ctx, sessionID(in.request), administrator)
+	id, err := a.sessions.start(ctx, sessionID(in.request), who.kept())
 	if err != nil {
 		return nil, err
 	}
-	recognized(ctx, administrator)
-	return &sessionOutput{setSessionCookie(in.request, id), SessionState{SignedIn: true, Proxy: a.proxyURL}}, nil
+	recognized(ctx, who)
+	return &signInOutput{setSessionCookie(in.request, id), a.sessionState(who)}, nil
 }
 
-type signOutOutput struct {
-	SetCookie string `header:"Set-Cookie"`
-}
+// signedOutReply describes the reply to a sign-out.
+var signedOutReply = map[string]*huma.Response{"204": {
+	Description: "No Content",
+	Headers:     map[string]*huma.Param{"Set-Cookie": {Schema: &huma.Schema{Type: huma.TypeString}}},
+}}
 
-func (a *Admin) signOut(ctx context.Context, in *sessionInput) (*signOutOutput, error) {
-	if err := a.sessions.end(ctx, sessionID(in.request)); err != nil {
-		return nil, err
+func (a *Admin) signOut(w http.ResponseWriter, r *http.Request) error {
+	if err := a.sessions.end(r.Context(), sessionID(r)); err != nil {
+		return err
 	}
-	return &signOutOutput{setSessionCookie(in.request, "")}, nil
+	w.Header().Set("Set-Cookie", setSessionCookie(r, ""))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -38,6 +38,14 @@ func (b *bench) signIn(cookie string) string {
 	return given
 }
 
+// signInWith signs in with another token, and returns the cookie.
+func (b *bench) signInWith(token string) string {
+	b.t.Helper()
+	got := b.browse("POST", sessionPath, `{"token":"`+token+`"}`, "").wants(b.t, 200, "")
+	given, _, _ := strings.Cut(got.header.Get("Set-Cookie"), ";")
+	return given
+}
+
 // signedIn reports whether a cookie belongs to a session.
 func (b *bench) signedIn(cookie string) bool {
 	b.t.Helper()

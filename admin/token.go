@@ -12,13 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"keystile/keys"
 )
 
 const (
 	// minTokenLength is the least number of characters of an administrator token.
 	minTokenLength = 32
 
-	tokenPrefix  = "kat_"
 	maxTokenFile = 4096 // bytes
 	redacted     = "[redacted]"
 )
@@ -32,7 +33,7 @@ type Token struct{ is func(text string) bool }
 
 // NewToken returns the text of a new token: "kat_" and 52 base32 characters, 260
 // bits from crypto/rand.
-func NewToken() string { return tokenPrefix + rand.Text() + rand.Text() }
+func NewToken() string { return keys.AdminTokenPrefix + rand.Text() + rand.Text() }
 
 var (
 	errTokenShort     = errors.New("the administrator token is too short: it needs at least 32 characters")

@@ -26,6 +26,7 @@ func FuzzSecret(f *testing.F) {
 		f.Add(each.Secret)
 	}
 	pattern, anywhere := whole(keys.SecretPattern), regexp.MustCompile(keys.SecretPattern)
+	tokens := regexp.MustCompile(keys.AdminTokenPrefix + "|" + keys.AccountTokenPrefix)
 	f.Fuzz(func(t *testing.T, text string) {
 		secret, err := keys.ParseSecret(text)
 		defined := pattern.MatchString(text) && text == seal(text[4:26], text[27:sealStart])
@@ -43,7 +44,7 @@ func FuzzSecret(f *testing.F) {
 				t.Errorf("%q is refused with %q", text, err)
 			}
 		}
-		if redacted := keys.Redact(text); anywhere.MatchString(redacted) || !strings.Contains(text, keys.SecretPrefix) && redacted != text {
+		if redacted := keys.Redact(text); anywhere.MatchString(redacted) || !tokens.MatchString(text) && !strings.Contains(text, keys.SecretPrefix) && redacted != text {
 			t.Errorf("%q became %q", text, redacted)
 		}
 	})

@@ -21,6 +21,10 @@ const (
 	KeyPrefix = "kst_"
 	// SecretPrefix begins every secret.
 	SecretPrefix = "kss_"
+	// AdminTokenPrefix begins the administrator token where Keystile made it.
+	AdminTokenPrefix = "kat_"
+	// AccountTokenPrefix begins every token of an account.
+	AccountTokenPrefix = "kac_"
 	// SecretPattern is the regular expression by which leak scanners find secrets.
 	SecretPattern = `kss_[0-9A-Za-z]{22}_[0-9A-Za-z]{49}`
 

@@ -140,14 +140,16 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // secretShape is wider than SecretPattern: one that was cut off has all or most of
 // its random characters, and the checksum is anybody's to compute. It takes all that
-// follows, lest the begin of another secret be eaten and its rest stay.
-var secretShape = regexp.MustCompile(SecretPrefix + `[0-9A-Za-z]{22}_[0-9A-Za-z_]+`)
+// follows, lest the begin of another secret be eaten and its rest stay. Tokens likewise.
+var secretShape = regexp.MustCompile(SecretPrefix + `[0-9A-Za-z]{22}_[0-9A-Za-z_]+` +
+	`|` + AccountTokenPrefix + `[0-9A-Za-z]{13}_[0-9A-Za-z_]+` +
+	`|` + AdminTokenPrefix + `[0-9A-Za-z_]{16,}`)
 
-// Redact returns s with everything that looks like a secret, or the begin of one,
-// replaced by "[redacted]", for text that strangers chose and that is about to be
+// Redact returns s with everything that looks like a secret or a token, or the begin of
+// one, replaced by "[redacted]", for text that strangers chose and that is about to be
 // logged or sent back (a path, say).
 func Redact(s string) string {
-	if !strings.Contains(s, SecretPrefix) {
+	if !strings.Contains(s, SecretPrefix) && !strings.Contains(s, AccountTokenPrefix) && !strings.Contains(s, AdminTokenPrefix) {
 		return s
 	}
 	return secretShape.ReplaceAllLiteralString(s, redacted)

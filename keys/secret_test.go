@@ -161,6 +161,8 @@ func TestPaddedSecretsAreRefused(t *testing.T) {
 
 func TestRedactLeavesNoSecret(t *testing.T) {
 	one, two := keys.NewSecret(keys.NewID()).Reveal(), keys.NewSecret(keys.NewID()).Reveal()
+	accountToken := keys.AccountTokenPrefix + strings.Repeat("A", 13) + "_" + strings.Repeat("Z7", 26)
+	adminToken := keys.AdminTokenPrefix + strings.Repeat("Q2", 26)
 	for _, c := range []struct{ in, want string }{
 		{"", ""},
 		{"/v1/images", "/v1/images"},
@@ -182,6 +184,12 @@ func TestRedactLeavesNoSecret(t *testing.T) {
 		{one + two, "[redacted]"},
 		{one[:40] + two, "[redacted]"},
 		{one + "_" + two[4:], "[redacted]"},
+		{"an account's token: " + accountToken + ".", "an account's token: [redacted]."},
+		{"cut off: " + accountToken[:30], "cut off: [redacted]"},
+		{accountToken[:17] + " is only an id", accountToken[:17] + " is only an id"},
+		{accountToken + one, "[redacted]"},
+		{"/" + adminToken + "/x " + adminToken[:20], "/[redacted]/x [redacted]"},
+		{"they begin with kac_ and kat_", "they begin with kac_ and kat_"},
 		{strings.Repeat(one+"\n", 3), strings.Repeat("[redacted]\n", 3)},
 	} {
 		if got := keys.Redact(c.in); got != c.want {
