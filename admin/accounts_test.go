@@ -224,6 +224,9 @@ func TestTokenIsShownOnceThenListedAndRevoked(t *testing.T) {
 		t.Errorf("got %s", got.text)
 	}
 	b.send("DELETE", path+"/"+id, "").wants(t, 404, "token_not_found")
+	b.store.err = errDown
+	b.send("DELETE", path+"/"+text, "").wants(t, 404, "token_not_found") // the store never gets what somebody pasted
+	b.store.err = nil
 	b.as(text, "GET", "/api/v1/keys", "").wants(t, 401, "unauthorized")
 	b.as(second.member("token"), "GET", "/api/v1/keys", "").wants(t, 200, "")
 }

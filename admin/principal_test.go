@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http/httptest"
 	"slices"
@@ -244,12 +245,6 @@ func TestWrongTokenOfAnAccountReadsLikeAnyOther(t *testing.T) {
 	b.as(token, "GET", "/api/v1/keys", "").wants(t, 200, "")
 }
 
-func TestUnknownTokenIsNoneEvenIfItsHashWereZero(t *testing.T) {
-	b := newBench(t)
-	b.store.tokens["AAAAAAAAAAAAA"] = keys.AccountToken{ID: "AAAAAAAAAAAAA", Account: "gone"}
-	b.as("kac_AAAAAAAAAAAAA_"+strings.Repeat("A", 52), "GET", "/api/v1/keys", "").wants(t, 401, "unauthorized")
-}
-
 func TestRevokedTokenAndDeletedAccountEndAtOnceWithTheirSessions(t *testing.T) {
 	for name, end := range map[string]func(b *bench, id string){
 		"token revoked":   func(b *bench, id string) { b.send("DELETE", "/api/v1/accounts/acme/tokens/"+id, "").wants(t, 200, "") },
@@ -275,6 +270,75 @@ func TestRevokedTokenAndDeletedAccountEndAtOnceWithTheirSessions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slowBody does something before it comes.
+type slowBody struct {
+	first func()
+	io.Reader
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.first != nil {
+		b.first()
+		b.first = nil
+	}
+	return b.Reader.Read(p)
+}
+
+func TestNothingIsBegunAfterTheReplyToARevocation(t *testing.T) {
+	for name, row := range map[string]struct {
+		end    func(b *bench, id string)
+		status int
+	}{
+		"token revoked":   {func(b *bench, id string) { b.send("DELETE", "/api/v1/accounts/acme/tokens/"+id, "").wants(t, 200, "") }, 401},
+		"account deleted": {func(b *bench, _ string) { b.send("DELETE", "/api/v1/accounts/acme", "").wants(t, 200, "") }, 401},
+		"switched off": {func(b *bench, _ string) {
+			b.send("PATCH", "/api/v1/accounts/acme", `{"active":false}`).wants(t, 200, "")
+		}, 403},
+		"store down": {func(b *bench, _ string) { b.store.err = errDown }, 503},
+		"nothing":    {func(*bench, string) {}, 201},
+	} {
+		for _, by := range []string{"Authorization", "Cookie"} {
+			t.Run(name+" "+by, func(t *testing.T) {
+				b := newBench(t)
+				token := b.account("acme")
+				value := map[string]string{"Authorization": "Bearer " + token, "Cookie": b.signInWith(token)}[by]
+				body := &slowBody{func() { row.end(b, token[4:17]) }, strings.NewReader("{}")}
+				r := httptest.NewRequest("POST", "http://localhost/api/v1/keys", body)
+				r.Header.Set("Content-Type", "application/json")
+				r.Header.Set(by, value)
+				w := httptest.NewRecorder()
+				b.admin.ServeHTTP(w, r)
+				if w.Code != row.status || len(b.store.records) > 0 != (row.status == 201) {
+					t.Errorf("got %d, and %d keys: %s", w.Code, len(b.store.records), w.Body)
+				}
+			})
+		}
+	}
+}
+
+// TestTokenWhoseAccountIsGoneIsNone is about a deletion between two readings.
+func TestTokenWhoseAccountIsGoneIsNone(t *testing.T) {
+	b := newBench(t)
+	token := b.account("acme")
+	cookie := b.signInWith(token)
+	delete(b.store.accounts, "acme")
+	b.as(token, "GET", "/api/v1/keys", "").wants(t, 401, "unauthorized")
+	b.browse("GET", "/api/v1/keys", "", cookie).wants(t, 401, "unauthorized")
+	if b.signedIn(cookie) {
+		t.Error("its session goes on")
+	}
+}
+
+func TestInactiveAccountSignsInToRead(t *testing.T) {
+	b := newBench(t)
+	token := b.account("acme")
+	b.send("PATCH", "/api/v1/accounts/acme", `{"active":false}`).wants(t, 200, "")
+	cookie := b.signInWith(token)
+	b.browse("GET", "/api/v1/keys", "", cookie).wants(t, 200, "")
+	b.browse("POST", "/api/v1/keys", "{}", cookie).wants(t, 403, "account_inactive")
+	b.browse("DELETE", sessionPath, "", cookie).wants(t, 204, "")
 }
 
 func TestStoreThatCannotLookATokenUpIsNoWrongToken(t *testing.T) {

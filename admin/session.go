@@ -136,8 +136,8 @@ func isUse(r *http.Request) bool {
 	return !safeMethod(r.Method) || r.URL.Path == sessionPath
 }
 
-// stillSignedIn refuses a request whose session has ended while its body was on the way:
-// nothing is begun after a sign-out.
+// stillSignedIn refuses a request whose session, or account's token, has ended while its body
+// was on the way: nothing is begun after a sign-out or a revocation.
 func (a *Admin) stillSignedIn(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bySession := len(r.Header.Values("Authorization")) == 0 && r.URL.Path != sessionPath
@@ -145,8 +145,29 @@ func (a *Admin) stillSignedIn(next http.Handler) http.Handler {
 			writeProblem(w, r, a.refusal(r, false))
 			return
 		}
+		if p := a.stillHolds(r); p != nil {
+			writeProblem(w, r, p)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// stillHolds looks the account's token of a request with a body up once more.
+func (a *Admin) stillHolds(r *http.Request) *problem {
+	c := callOf(r.Context())
+	if c.principal.token == "" || r.Method != http.MethodPost && r.Method != http.MethodPatch {
+		return nil
+	}
+	again, err := a.signedIn(r.Context(), c.principal.token)
+	switch {
+	case err != nil:
+		return a.undecided(r.Context(), err)
+	case !again.known() && r.URL.Path != sessionPath:
+		return a.refusal(r, false)
+	}
+	c.principal = again
+	return nil
 }
 
 // SessionState says whether the cookie of the request belongs to a session.
