@@ -35,6 +35,13 @@ func loadPeppers(file string) (*keys.Peppers, error) {
 	return peppers, nil
 }
 
+// store keeps everything that must not be lost.
+type store interface {
+	keys.Store
+	keys.Accounts
+	keys.Trail
+}
+
 // openStore opens the store that store.driver names, which fills the mirror.
 func (t *turnstile) openStore(peppers *keys.Peppers, registry prometheus.Registerer) error {
 	if t.config.Store.Driver == "redis" {
@@ -68,7 +75,7 @@ func (t *turnstile) shareStore(peppers *keys.Peppers, registry prometheus.Regist
 
 func openBolt(c config, mirror *cache.Mirror, peppers *keys.Peppers, log *slog.Logger) (*cache.Bolt, error) {
 	store, err := cache.OpenBolt(c.Store.Bolt.Path, cache.BoltOptions{
-		Mirror: mirror, PerAccount: c.Keys.PerAccount, Peppers: peppers, Log: log,
+		Mirror: mirror, PerAccount: c.Keys.PerAccount, AuditKeep: c.Audit.Keep, Peppers: peppers, Log: log,
 	})
 	return store, withPepperAdvice(err, c.Keys.PepperFile)
 }
@@ -103,7 +110,7 @@ func redisOptions(c config, mirror *cache.Mirror, peppers *keys.Peppers, log *sl
 	server, err := redisServer(r)
 	return cache.RedisOptions{
 		Server: server, Prefix: r.Prefix, StateFile: r.StateFile, Name: r.Name,
-		Mirror: mirror, PerAccount: c.Keys.PerAccount, Peppers: peppers,
+		Mirror: mirror, PerAccount: c.Keys.PerAccount, AuditKeep: c.Audit.Keep, Peppers: peppers,
 		MaxStaleness: r.MaxStaleness, ReceiptDeadline: r.ReceiptDeadline, WaitReplicas: r.WaitReplicas,
 		FenceLag: r.FenceLag, AllowUnfenced: r.AllowUnfenced, Log: log,
 	}, err

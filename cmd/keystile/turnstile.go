@@ -35,7 +35,7 @@ type turnstile struct {
 	config config
 	log    *slog.Logger
 	mirror *cache.Mirror
-	store  keys.Store
+	store  store
 	proxy  *proxy.Proxy
 
 	proxies func() []admin.Proxy // that share the store
@@ -77,50 +77,13 @@ func openTurnstile(c config, token admin.Token, env []string, log *slog.Logger) 
 	if err = t.openStore(peppers, registry); err != nil {
 		return nil, err
 	}
-	accounts, trail := accountsOf(t.store)
 	t.adminServer = admin.NewServer(admin.New(admin.Options{
-		Store: t.store, Accounts: accounts, Trail: trail, Token: token, Peppers: peppers, PerAccount: c.Keys.PerAccount,
+		Store: t.store, Accounts: t.store, Trail: t.store, Token: token, Peppers: peppers, PerAccount: c.Keys.PerAccount,
 		Hosts: c.Admin.Hosts, MetricsPublic: c.Admin.MetricsPublic, Ready: t.ready, ProxyURL: t.proxyURL(), Proxies: t.proxies,
 		Gatherer: registry, Registerer: registry, Log: log, Version: version(),
 	}), log)
 	t.adminServer.TLSConfig = t.adminTLS
 	return t, nil
-}
-
-// accountsOf returns what a store has of accounts and of the audit trail.
-func accountsOf(store keys.Store) (keys.Accounts, keys.Trail) {
-	accounts, ok := store.(keys.Accounts)
-	if !ok {
-		accounts = onlyDefault{}
-	}
-	trail, ok := store.(keys.Trail)
-	if !ok {
-		trail = onlyDefault{}
-	}
-	return accounts, trail
-}
-
-// onlyDefault stands in for a store that does not keep accounts and their trail yet.
-type (
-	onlyDefault struct{ otherCalls }
-	otherCalls  = keys.Accounts // none: they panic, and the API answers internal_error
-)
-
-var errOnlyDefault = errors.New("this store does not keep accounts and the audit trail yet")
-
-func (onlyDefault) Account(_ context.Context, id string) (keys.Account, error) {
-	if id != keys.DefaultAccount {
-		return keys.Account{}, keys.ErrNoAccount
-	}
-	return keys.Account{ID: id, Active: true}, nil
-}
-
-func (onlyDefault) Token(context.Context, string) (keys.AccountToken, error) {
-	return keys.AccountToken{}, keys.ErrNoToken
-}
-
-func (onlyDefault) Audit(context.Context, uint64, int) (keys.TrailPage, error) {
-	return keys.TrailPage{}, errOnlyDefault
 }
 
 // proxyOptions are the options of the proxy that come from the configuration.
