@@ -13,7 +13,7 @@ import (
 )
 
 func accountClauses() []clause {
-	return accountful([]clause{
+	return []clause{
 		{"the default account is there from the beginning, active", accountDefault},
 		{"a created account is returned as it was asked for, active", accountAsAsked},
 		{"accounts come by id, and ids are compared exactly", accountsByID},
@@ -32,21 +32,7 @@ func accountClauses() []clause {
 		{"reopening keeps accounts", accountsReopened},
 		{"calls about accounts with a context that is done change nothing", accountsCanceled},
 		{"calls about accounts of a closed store return errors", accountsClosed},
-	})
-}
-
-// accountful has clauses skipped where a store has no accounts.
-func accountful(clauses []clause) []clause {
-	for i := range clauses {
-		check := clauses[i].check
-		clauses[i].check = func(t *testing.T, h Harness) {
-			if h.Accountless != "" {
-				t.Skip(h.Accountless)
-			}
-			check(t, h)
-		}
 	}
-	return clauses
 }
 
 // mustAccount returns an account, which there is.

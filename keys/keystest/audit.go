@@ -13,7 +13,7 @@ import (
 )
 
 func auditClauses() []clause {
-	return accountful([]clause{
+	return []clause{
 		{"every change leaves one entry that says who did what", auditEntries},
 		{"an entry of a rotation says until when the old secret works", auditRotation},
 		{"what changes nothing leaves no entry", auditNothing},
@@ -24,7 +24,7 @@ func auditClauses() []clause {
 		{"a trail that is to be shorter than it was shrinks", auditShrinks},
 		{"reopening goes on with the chain", auditReopened},
 		{"no entry has a secret or a digest", auditNoSecret},
-	})
+	}
 }
 
 // trail returns the entries of the trail, which are one chain from its anchor to its head.

@@ -16,7 +16,7 @@ func Benchmark(b *testing.B, h Harness) {
 			account := fmt.Sprint(i / 10)
 			if i%10 == 0 {
 				b.StopTimer()
-				makeAccount(b, h, store, account)
+				makeAccount(b, store, account)
 				b.StartTimer()
 			}
 			if _, err := store.Create(b.Context(), draft(account, "")); err != nil {
@@ -61,10 +61,7 @@ func openBenchmark(b *testing.B, h Harness) Store {
 	return store
 }
 
-func makeAccount(b *testing.B, h Harness, store Store, id string) {
-	if h.Accountless != "" {
-		return
-	}
+func makeAccount(b *testing.B, store Store, id string) {
 	if _, _, err := store.CreateAccount(b.Context(), keys.Account{ID: id}); err != nil {
 		b.Fatal(err)
 	}
@@ -73,7 +70,7 @@ func makeAccount(b *testing.B, h Harness, store Store, id string) {
 // openFilled returns a store with ten keys, and the id of one.
 func openFilled(b *testing.B, h Harness) (Store, keys.ID) {
 	store := openBenchmark(b, h)
-	makeAccount(b, h, store, "a")
+	makeAccount(b, store, "a")
 	var id keys.ID
 	for range 10 {
 		created, err := store.Create(b.Context(), draft("a", ""))

@@ -48,8 +48,6 @@ type Harness struct {
 	// Immediate says that a watcher has each change before the call that made it
 	// returns, not only soon.
 	Immediate bool
-	// Accountless says why a store has no accounts and no audit trail yet; empty: it has.
-	Accountless string
 	// Brief leaves out the clauses that do one thing very often. It is for a store that
 	// passes them elsewhere, and is slow where it runs now.
 	Brief bool
@@ -150,9 +148,6 @@ func openWith(t *testing.T, h Harness, o Options) *fixture {
 // accounts makes accounts that have no limit of their own.
 func (f *fixture) accounts(ids ...string) {
 	f.t.Helper()
-	if f.h.Accountless != "" {
-		return
-	}
 	for _, id := range ids {
 		f.account(keys.Account{ID: id})
 	}

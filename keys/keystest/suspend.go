@@ -9,14 +9,14 @@ import (
 )
 
 func suspendClauses() []clause {
-	return accountful([]clause{
+	return []clause{
 		{"an inactive account suspends all its keys, and only them", suspendAll},
 		{"a key of an inactive account can be changed, but stays suspended", suspendedChanged},
 		{"a new key of an inactive account is suspended", suspendedFromBirth},
 		{"watchers are told of each key that an account suspends", suspendWatched},
 		{"a change of an account that leaves it active changes no key", suspendNothing},
 		{"no key disagrees with its account after changes at once", suspendAtOnce},
-	})
+	}
 }
 
 func suspendAll(t *testing.T, h Harness) {

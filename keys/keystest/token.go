@@ -12,7 +12,7 @@ import (
 )
 
 func tokenClauses() []clause {
-	return accountful([]clause{
+	return []clause{
 		{"a created token is returned as it was asked for", tokenAsAsked},
 		{"tokens come newest last, and are their account's only", tokensNewestLast},
 		{"an unknown token is none", tokenUnknown},
@@ -21,7 +21,7 @@ func tokenClauses() []clause {
 		{"of 20 deletions of a token at once one is done", tokenDeletedAtOnce},
 		{"an inactive account keeps its tokens", tokenOfInactive},
 		{"reopening keeps tokens", tokensReopened},
-	})
+	}
 }
 
 // newToken returns a token with an id and a digest of its own.
