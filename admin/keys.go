@@ -108,7 +108,7 @@ type createBody struct {
 	_       struct{}       `additionalProperties:"false"`
 	Name    member[string] `json:"name,omitempty" doc:"1 to 64 characters, unique within the account; kept in Unicode NFC and without white space around it; no control or text-direction characters. Absent: the first free \"API key N\"."`
 	Account member[string] `json:"account,omitempty" doc:"The owner; absent: default, or the account that asks. It cannot be another one than that."`
-	Rate    rateMember     `json:"rate,omitempty" doc:"The limit of this key alone; absent or null: the default of the configuration."`
+	Rate    rateMember     `json:"rate,omitempty" doc:"The limit of this key alone, which administrators set; absent or null: the default of the configuration."`
 }
 
 // Resolve refuses an Idempotency-Key that is empty or sent twice, which huma cannot see.
@@ -184,7 +184,10 @@ func (in *createInput) draft(who principal) (keys.Draft, error) {
 		}
 		draft.Account = asked.value
 	}
-	var err error
+	err := who.setsRate(&in.Body.Rate)
+	if err != nil {
+		return draft, err
+	}
 	if draft.Name, err = nameOf(in.Body.Name); err != nil {
 		return draft, err
 	}
@@ -268,7 +271,7 @@ type patchBody struct {
 	_      struct{}       `additionalProperties:"false"`
 	Name   member[string] `json:"name,omitempty" doc:"The new name, as for a new key."`
 	Active member[bool]   `json:"active,omitempty" doc:"false: requests are refused from the reply on; true: admitted again."`
-	Rate   rateMember     `json:"rate,omitempty" doc:"The limit of this key alone; null: the default of the configuration."`
+	Rate   rateMember     `json:"rate,omitempty" doc:"The limit of this key alone, which administrators set; null: the default of the configuration."`
 
 	PreviousSecret nullMember `json:"previous_secret,omitempty" doc:"null: the secret before the present one ends now, and not only at previous_valid_until."`
 }
@@ -317,6 +320,9 @@ func (a *Admin) patchKey(ctx context.Context, in *patchInput) (*patchOutput, err
 	who := callOf(ctx).principal
 	record, receipt, err := a.store.Update(ctx, id, func(r *keys.Record) error {
 		if err := who.owns(r.Account); err != nil {
+			return err
+		}
+		if err := who.setsRate(&in.Body.Rate); err != nil {
 			return err
 		}
 		if err := in.tags.check(r.Version); err != nil {

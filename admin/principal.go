@@ -48,6 +48,15 @@ func (p principal) owns(account string) error {
 	return keys.ErrNotFound
 }
 
+// setsRate returns why a principal may not send a rate, or nil: the default protects the
+// upstream, so an account must not lift it for itself.
+func (p principal) setsRate(m *rateMember) error {
+	if m.sent && !p.administrator {
+		return forbidden.problem("the rate of a key is set by administrators: leave it out")
+	}
+	return nil
+}
+
 var (
 	accountTokenID    = regexp.MustCompile(`^[A-Z2-7]{13}$`)
 	accountTokenShape = regexp.MustCompile(`^` + keys.AccountTokenPrefix + `([A-Z2-7]{13})_[A-Z2-7]{52}$`)

@@ -184,6 +184,21 @@ func TestAccountSeesAndMakesItsOwnKeysAlone(t *testing.T) {
 	}
 }
 
+// TestRateOfAKeyIsSetByAdministratorsAlone also holds that a foreign key stays unknown.
+func TestRateOfAKeyIsSetByAdministratorsAlone(t *testing.T) {
+	b := newBench(t)
+	token := b.account("acme")
+	foreign, _ := b.create("")
+	own := b.as(token, "POST", "/api/v1/keys", "").wants(t, 201, "").member("key")
+	for _, rate := range []string{`{"per_second":1000,"burst":1000}`, "null"} {
+		body := `{"rate":` + rate + `}`
+		b.as(token, "POST", "/api/v1/keys", body).wants(t, 403, "forbidden")
+		b.as(token, "PATCH", "/api/v1/keys/"+own, body).wants(t, 403, "forbidden")
+		b.as(token, "PATCH", "/api/v1/keys/"+foreign, body).wants(t, 404, "key_not_found")
+		b.send("PATCH", "/api/v1/keys/"+own, body).wants(t, 200, "")
+	}
+}
+
 func TestIdempotencyKeyIsScopedToThePrincipal(t *testing.T) {
 	b := newBench(t)
 	acme, rival := b.account("acme"), b.account("rival")
