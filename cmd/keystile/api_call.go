@@ -26,10 +26,17 @@ type apiCall struct {
 	body         any  // nil: none
 	limit        size // of the reply; 0: maxReply
 
-	unsure string // what to do when nobody knows whether the change was made; "": lookInList
+	what   string // that the call is about: key, account or token; "": key
+	list   string // the command that lists such things; "": of keys
+	unsure string // what to do when nobody knows whether the change was made; "": look into the list
 }
 
-const lookInList = `"keystile keys list" shows whether the change was made`
+// ifUnsure says what to do when nobody knows whether the change was made.
+func (call apiCall) ifUnsure() string {
+	return cmp.Or(call.unsure, fmt.Sprintf("%q shows whether the change was made", call.listing()))
+}
+
+func (call apiCall) listing() string { return cmp.Or(call.list, "keystile keys list") }
 
 // call reads the reply into a value. fits says whether that is what was asked for.
 func (c *apiClient) call(ctx context.Context, call apiCall, into any, fits func() bool) error {
@@ -99,7 +106,7 @@ func (c *apiClient) noReply(call apiCall, err error) error {
 	if call.method == http.MethodGet {
 		return err
 	}
-	return lostReply{fmt.Errorf("%w: %s", err, cmp.Or(call.unsure, lookInList))}
+	return lostReply{fmt.Errorf("%w: %s", err, call.ifUnsure())}
 }
 
 // notKeystile is the error of a reply that Keystile would not give.
@@ -120,21 +127,35 @@ func (c *apiClient) refused(call apiCall, document []byte) error {
 	}
 	switch p.Code {
 	case "unauthorized":
-		return fmt.Errorf("%s refuses the token from %s: give that of its administrator by --token-file or %s", c.url, c.tokenFrom, tokenVariable)
+		return fmt.Errorf("%s refuses the token from %s: give that of its administrator, or a valid one of an account, by --token-file or %s", c.url, c.tokenFrom, tokenVariable)
+	case "forbidden":
+		return fmt.Errorf("this is for administrators, and the token from %s is not theirs: give that of the administrator by --token-file or %s", c.tokenFrom, tokenVariable)
 	case "key_limit_reached":
-		return fmt.Errorf("the account has all the %d keys it may have: delete one first, or raise keys.per_account of keystile serve", p.Limit)
-	case "key_not_found":
-		return errors.New(`there is no such key: "keystile keys list" shows the keys there are`)
-	case "name_taken":
-		return errors.New(`another key has this name: choose another; "keystile keys list" shows those that are taken`)
-	case "overlap_running":
-		return errors.New(`nothing was done, for an earlier secret still works, and a key has two at most: wait until the time that "keystile keys list" shows, or end it with "keystile keys end-previous"; if the present secret is lost or has leaked, rotate without --overlap, which ends it at once`)
+		return fmt.Errorf("the account has all the %d keys it may have: delete one first, or have an administrator raise its limit by \"keystile accounts limit\"", p.Limit)
 	case "version_mismatch":
-		return errors.New(`nothing was done, for somebody has just changed the key: look at it with "keystile keys list" and try again`)
+		return fmt.Errorf("nothing was done, for somebody has just changed the %s: look at it with %q and try again", cmp.Or(call.what, "key"), call.listing())
 	case "store_unreachable":
-		return fmt.Errorf("the key store cannot be reached, or did not confirm the change: try again later; %s", cmp.Or(call.unsure, lookInList))
+		return fmt.Errorf("the key store cannot be reached, or did not confirm the change: try again later; %s", call.ifUnsure())
+	}
+	if advice, known := refusals()[p.Code]; known {
+		return errors.New(advice)
 	}
 	return fmt.Errorf("%s (%s, request id %s)", c.sanitize(p.Detail), c.sanitize(p.Code), c.sanitize(p.RequestID))
+}
+
+// refusals say what to do about problems of which their code says all.
+func refusals() map[string]string {
+	return map[string]string{
+		"key_not_found":     `there is no such key: "keystile keys list" shows the keys there are`,
+		"name_taken":        `another key has this name: choose another; "keystile keys list" shows those that are taken`,
+		"overlap_running":   `nothing was done, for an earlier secret still works, and a key has two at most: wait until the time that "keystile keys list" shows, or end it with "keystile keys end-previous"; if the present secret is lost or has leaked, rotate without --overlap, which ends it at once`,
+		"account_not_found": `there is no such account, or none that this token may use: "keystile accounts list" shows an administrator the accounts there are`,
+		"account_exists":    `there is an account of this name already: choose another; "keystile accounts list" shows those that are taken`,
+		"account_has_keys":  `nothing was deleted, for the account has keys: delete them first, or add --with-keys, which deletes them with it`,
+		"default_account":   `the account "default" cannot be deleted: "keystile accounts disable default" has all its keys refused`,
+		"account_inactive":  `the account is inactive, so its token can only read: an administrator can change that with "keystile accounts enable"`,
+		"token_not_found":   `the account has no such token: "keystile accounts tokens list" shows those it has`,
+	}
 }
 
 // sanitize makes a text of a server fit for a terminal or a log, without secrets that it sent back.

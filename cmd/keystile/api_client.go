@@ -59,9 +59,10 @@ type keyList struct {
 	Limit int            `json:"limit"`
 }
 
-func (c *apiClient) list(ctx context.Context) (keyList, error) {
+// list returns the keys of an account; "": all that the token may see.
+func (c *apiClient) list(ctx context.Context, account string) (keyList, error) {
 	var list keyList
-	err := c.call(ctx, apiCall{method: http.MethodGet, path: keysPath, limit: maxList}, &list, func() bool {
+	err := c.call(ctx, apiCall{method: http.MethodGet, path: keysOf(account), limit: maxList}, &list, func() bool {
 		return list.Keys != nil && !slices.ContainsFunc(list.Keys, func(r admin.Record) bool {
 			_, err := keys.ParseKey(r.Key)
 			return err != nil
@@ -76,15 +77,20 @@ func (c *apiClient) get(ctx context.Context, key string) (admin.Record, error) {
 	return record, err
 }
 
-// find returns the key that is meant by a key or by a name.
-func (c *apiClient) find(ctx context.Context, keyOrName string) (none admin.Record, err error) {
+// find returns the key that is meant by a key or by a name, of an account; "": of any that
+// the token may see.
+func (c *apiClient) find(ctx context.Context, account, keyOrName string) (none admin.Record, err error) {
 	if strings.Contains(keyOrName, keys.SecretPrefix) {
 		return none, usageError{errors.New(`this is a secret: its key is "kst_" and the 22 characters after "kss_"`)}
 	}
 	if _, err := keys.ParseKey(keyOrName); err == nil {
-		return c.get(ctx, keyOrName)
+		record, err := c.get(ctx, keyOrName)
+		if err == nil && account != "" && record.Account != account {
+			return none, fmt.Errorf("the key is not of account %s, but of %s: leave out --account, or name another key", printable(account), printable(record.Account))
+		}
+		return record, err
 	}
-	list, err := c.list(ctx)
+	list, err := c.list(ctx, account)
 	if err != nil {
 		return none, err
 	}
@@ -100,11 +106,12 @@ func (c *apiClient) find(ctx context.Context, keyOrName string) (none admin.Reco
 	for _, r := range named {
 		which = append(which, fmt.Sprintf("%s of account %q", r.Key, r.Account))
 	}
-	return none, fmt.Errorf("%d keys have this name: give the key instead, %s", len(named), strings.Join(which, " or "))
+	return none, fmt.Errorf("%d keys have this name: say whose by --account, or give the key instead, %s", len(named), strings.Join(which, " or "))
 }
 
 // keyBody is what a call says of a key; nil: nothing.
 type keyBody struct {
+	Account  string          `json:"account,omitempty"`
 	Name     *string         `json:"name,omitempty"`
 	Active   *bool           `json:"active,omitempty"`
 	Previous json.RawMessage `json:"previous_secret,omitempty"`
@@ -170,6 +177,9 @@ func (c *apiClient) delete(ctx context.Context, key string, condition http.Heade
 }
 
 // unchanged is the condition that nobody has changed the key since it was read.
-func unchanged(r admin.Record) http.Header {
-	return http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(r.Version, 10))}}
+func unchanged(r admin.Record) http.Header { return ifVersion(r.Version) }
+
+// ifVersion is the condition that something still has a version.
+func ifVersion(version uint64) http.Header {
+	return http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(version, 10))}}
 }

@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 	root.SetArgs(args)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
+	addCompletion(root)
 	return root.ExecuteContext(ctx)
 }
 
@@ -63,8 +64,22 @@ func rootCommand(std stdio) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; run %q for the flags", err, cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(serve, demoCommand(std), keysCommand(std), configCommand(std), storeCommand(std), healthcheckCommand(std), versionCommand(std))
+	root.AddCommand(serve, demoCommand(std), keysCommand(std), accountsCommand(std), auditCommand(std), configCommand(std), storeCommand(std), healthcheckCommand(std), versionCommand(std))
 	return root
+}
+
+// addCompletion adds "keystile completion", which takes the output that root has now, and
+// ends as other commands do when it is used wrongly.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	completion, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return
+	}
+	completion.Args, completion.RunE = noArguments, needsCommand("bash, zsh, fish or powershell")
+	for _, shell := range completion.Commands() {
+		shell.Args = noArguments
+	}
 }
 
 // noArguments refuses arguments: what stands there may be a command misspelt.

@@ -1,40 +1,34 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"keystile/admin"
 )
 
-// completionTimeout bounds the wait for the names that a shell offers.
-const completionTimeout = 2 * time.Second
-
 // keysRun is one run of a keys command.
 type keysRun struct {
-	std    stdio
-	api    apiFlags
-	proxy  string // URL of the proxy listener beside the API; "": not known
-	output string
+	apiRun
+	account string // whose keys; "": all that the token may see
 }
 
 func keysCommand(std stdio) *cobra.Command {
-	k := &keysRun{std: std}
+	k := &keysRun{apiRun: apiRun{std: std}}
 	cmd := &cobra.Command{
 		Use: "keys", Short: "List, create, rename, rotate, switch and delete keys, over the admin API",
 		Args: noArguments, RunE: needsCommand("list, create, rename, rotate, end-previous, enable, disable or delete"),
 	}
-	k.api.add(cmd.PersistentFlags())
-	cmd.PersistentFlags().StringVarP(&k.output, "output", "o", "text", "text, or json: the object of the API")
+	k.addFlags(cmd.PersistentFlags())
+	cmd.PersistentFlags().StringVar(&k.account, "account", "", "the account whose keys are meant (default: all that the token may see; create: the account of the token, else \"default\")")
+	_ = cmd.RegisterFlagCompletionFunc("account", k.accountIDs) // fails for a flag that is not there
 	cmd.AddCommand(
 		k.listCommand(), k.createCommand(), k.renameCommand(), k.rotateCommand(), k.endPreviousCommand(), k.deleteCommand(),
 		k.switchCommand("enable", "Have requests with a key admitted again", true),
@@ -43,39 +37,15 @@ func keysCommand(std stdio) *cobra.Command {
 	return cmd
 }
 
-// run is a RunE that has the flags checked before anything is done.
-func (k *keysRun) run(do func(ctx context.Context, api *apiClient, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		if k.output != "text" && k.output != "json" {
-			return wrongOutput(k.output)
-		}
-		api, proxy, err := k.api.client(k.std.env)
-		if err != nil {
-			return err
-		}
-		k.proxy = proxy
-		return do(cmd.Context(), api, args)
-	}
-}
-
-// show writes a reply: the object for programs, the text for people.
-func (k *keysRun) show(object any, text string) error {
-	if k.output == "json" {
-		return json.NewEncoder(k.std.out).Encode(object)
-	}
-	_, err := io.WriteString(k.std.out, text)
-	return err
-}
-
 func (k *keysRun) listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the keys", Args: noArguments,
 		RunE: k.run(func(ctx context.Context, api *apiClient, _ []string) error {
-			list, err := api.list(ctx)
+			list, err := api.list(ctx, k.account)
 			if err != nil {
 				return err
 			}
-			return k.show(list, keyTable(list))
+			return k.show(list, keyTable(list, k.account != "" || api.isOfAccount()))
 		}),
 	}
 }
@@ -84,13 +54,13 @@ func (k *keysRun) createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create [NAME]", Short: "Create a key and print its secret, this once", Args: argumentsBetween(0, 1),
 	}
-	cmd.RunE = k.runForSecret(cmd, func(ctx context.Context, api *apiClient, args []string) (reply secretReply, err error) {
-		var body keyBody
+	cmd.RunE = k.runForSecret(cmd, "secret", func(ctx context.Context, api *apiClient, args []string) (reply secretReply, err error) {
+		body := keyBody{Account: k.account}
 		if len(args) > 0 {
 			body.Name = &args[0]
 		}
 		made, err := api.create(ctx, body)
-		return secretReply{made, made.Key, made.Secret, receiptText("created", made.Record, made.Receipt)}, err
+		return k.newSecret("created", made, made.Record, made.Secret, made.Receipt), err
 	})
 	return cmd
 }
@@ -101,11 +71,11 @@ func (k *keysRun) rotateCommand() *cobra.Command {
 		Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
 	}
 	overlap := cmd.Flags().Duration("overlap", 0, "how long the replaced secret goes on, such as 24h, at most 720h (default: it ends at once)")
-	cmd.RunE = k.runForSecret(cmd, func(ctx context.Context, api *apiClient, args []string) (none secretReply, err error) {
+	cmd.RunE = k.runForSecret(cmd, "secret", func(ctx context.Context, api *apiClient, args []string) (none secretReply, err error) {
 		if *overlap < 0 || *overlap > admin.MaxOverlap {
 			return none, usageError{fmt.Errorf("--overlap: expected 0 to %.0fh, such as 24h, got %s", admin.MaxOverlap.Hours(), *overlap)}
 		}
-		record, err := api.find(ctx, args[0])
+		record, err := api.find(ctx, k.account, args[0])
 		if err != nil {
 			return none, err
 		}
@@ -114,42 +84,36 @@ func (k *keysRun) rotateCommand() *cobra.Command {
 		if *overlap == 0 {
 			done = "rotated and the replaced secret ended"
 		}
-		return secretReply{made, made.Key, made.Secret, receiptText(done, made.Record, made.Receipt) + overlapLine(made.Record)}, err
+		return k.newSecret(done, made, made.Record, made.Secret, made.Receipt), err
 	})
 	return cmd
 }
 
-// secretReply is a reply with a secret: its object, and what people read before the secret.
-type secretReply struct {
-	object  any
-	key     string
-	secret  string
-	receipt string
+// newSecret tells people of a new secret of a key.
+func (k *keysRun) newSecret(done string, object any, r admin.Record, secret string, receipt admin.Receipt) secretReply {
+	proxy := cmp.Or(k.proxy, "http://ADDRESS-OF-THE-PROXY")
+	text := fmt.Sprintf(`key     %s
+secret  %s
+
+Keep the secret where nobody else can read it: it is not shown again. Use it, with the path that you need:
+
+  curl %s/ -H 'Authorization: Bearer %s'
+`, r.Key, secret, proxy, secret)
+	return secretReply{
+		object: object, secret: secret,
+		text:    receiptText(done, keyText(r), receipt) + overlapLine(r) + text,
+		pending: pendingText(done, keyText(r), receipt),
+	}
 }
 
-// runForSecret is the RunE of a command that prints a secret, this once.
-func (k *keysRun) runForSecret(cmd *cobra.Command, do func(context.Context, *apiClient, []string) (secretReply, error)) func(*cobra.Command, []string) error {
-	quiet := cmd.Flags().BoolP("quiet", "q", false, "print the secret and nothing else")
-	return k.run(func(ctx context.Context, api *apiClient, args []string) error {
-		if *quiet && k.output == "json" {
-			return usageError{errors.New("-q prints the secret and nothing else: leave out -o json, or -q")}
-		}
-		reply, err := do(ctx, api, args)
-		switch {
-		case err != nil:
-			return err
-		case *quiet:
-			return k.show(nil, reply.secret+"\n")
-		}
-		return k.show(reply.object, newSecretText(reply, k.proxy))
-	})
-}
+// keyText is a key and its name.
+func keyText(r admin.Record) string { return fmt.Sprintf("%s %q", r.Key, r.Name) }
 
 func (k *keysRun) renameCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "rename KEY|NAME NEW-NAME", Short: "Rename a key", Args: argumentsBetween(2, 2), ValidArgsFunction: k.names,
 		RunE: k.run(func(ctx context.Context, api *apiClient, args []string) error {
-			record, err := api.find(ctx, args[0])
+			record, err := api.find(ctx, k.account, args[0])
 			if err != nil {
 				return err
 			}
@@ -157,21 +121,21 @@ func (k *keysRun) renameCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return k.show(changed, receiptText("renamed", changed.Record, changed.Receipt))
+			return k.show(changed, receiptText("renamed", keyText(changed.Record), changed.Receipt))
 		}),
 	}
 }
 
 func (k *keysRun) switchCommand(name, short string, active bool) *cobra.Command {
 	return k.changeCommand(name, short, keyBody{Active: &active}, func(changed admin.Updated) string {
-		return receiptText(name+"d", changed.Record, changed.Receipt)
+		return receiptText(name+"d", keyText(changed.Record), changed.Receipt)
 	})
 }
 
 func (k *keysRun) endPreviousCommand() *cobra.Command {
 	short := "End the secret before the present one now, and not only when its overlap is over"
 	return k.changeCommand("end-previous", short, keyBody{Previous: json.RawMessage("null")}, func(changed admin.Updated) string {
-		return receiptText("earlier secret ended", changed.Record, changed.Receipt) +
+		return receiptText("earlier secret ended", keyText(changed.Record), changed.Receipt) +
 			fmt.Sprintf("The present secret goes on: if it has leaked, \"keystile keys rotate %s\" ends it.\n", changed.Key)
 	})
 }
@@ -181,7 +145,7 @@ func (k *keysRun) changeCommand(name, short string, change keyBody, text func(ad
 	return &cobra.Command{
 		Use: name + " KEY|NAME", Short: short, Args: argumentsBetween(1, 1), ValidArgsFunction: k.names,
 		RunE: k.run(func(ctx context.Context, api *apiClient, args []string) error {
-			record, err := api.find(ctx, args[0])
+			record, err := api.find(ctx, k.account, args[0])
 			if err != nil {
 				return err
 			}
@@ -200,10 +164,10 @@ func (k *keysRun) deleteCommand() *cobra.Command {
 	}
 	yes := cmd.Flags().Bool("yes", false, "do not ask")
 	cmd.RunE = k.run(func(ctx context.Context, api *apiClient, args []string) error {
-		if !*yes && !isTerminal(k.std.in) {
-			return usageError{errors.New("a deleted key cannot be brought back, and here is no terminal to ask on: add --yes")}
+		if err := k.mayAsk(*yes, "key"); err != nil {
+			return err
 		}
-		record, err := api.find(ctx, args[0])
+		record, err := api.find(ctx, k.account, args[0])
 		if err != nil {
 			return err
 		}
@@ -214,68 +178,49 @@ func (k *keysRun) deleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return k.show(gone, receiptText("deleted", record, gone.Receipt))
+		return k.show(gone, receiptText("deleted", keyText(record), gone.Receipt))
 	})
 	return cmd
 }
 
-// confirm asks on the terminal; no answer is no.
-func (s stdio) confirm(ctx context.Context, question string) bool {
-	fmt.Fprintf(s.err, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(s.in).ReadString('\n')
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case <-ctx.Done():
-		return false
-	case word := <-answer:
-		return word == "y" || word == "yes"
-	}
-}
-
 // names offers the names of keys to a shell that completes the first argument.
-func (k *keysRun) names(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
-	if api, _, err := k.api.client(k.std.env); err == nil && len(args) == 0 {
-		list, _ := api.list(ctx)
+func (k *keysRun) names(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return k.offer(cmd, len(args) == 0, func(ctx context.Context, api *apiClient) (names []cobra.Completion) {
+		list, _ := api.list(ctx, k.account)
 		for _, r := range list.Keys {
 			names = append(names, cobra.CompletionWithDesc(r.Name, r.Key))
 		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+		return names
+	})
 }
 
-// keyTable lists keys for people.
-func keyTable(list keyList) string {
+// keyTable lists keys for people, either all of one account or those of all accounts.
+func keyTable(list keyList, ofOne bool) string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tNAME\tACCOUNT\tSTATE\tCREATED (UTC)\tLAST USED")
 	for _, r := range list.Keys {
-		state := map[bool]string{true: "active", false: "inactive"}[r.Active]
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
-			r.Key, printable(r.Name), printable(r.Account), state, minute(r.Created), minute(r.LastUsed))
+			r.Key, printable(r.Name), printable(r.Account), keyState(r), minute(r.Created), minute(r.LastUsed))
 	}
 	_ = table.Flush() // to a Builder
 	for _, r := range list.Keys {
 		text.WriteString(overlapLine(r))
 	}
-	fmt.Fprintf(&text, "keys: %d, limit of an account: %d\n", len(list.Keys), list.Limit)
+	which := map[bool]string{true: "the", false: "an"}[ofOne]
+	fmt.Fprintf(&text, "keys: %d, limit of %s account: %d\n", len(list.Keys), which, list.Limit)
 	return text.String()
 }
 
-// minute shortens a time of the API; "" is never.
-func minute(timestamp string) string {
-	if timestamp == "" {
-		return "never"
+// keyState says whether requests with a key are admitted, and what refuses them.
+func keyState(r admin.Record) string {
+	switch {
+	case !r.Active:
+		return "inactive"
+	case r.Suspended:
+		return "account inactive"
 	}
-	t, err := time.Parse(time.RFC3339, timestamp)
-	if err != nil {
-		return printable(timestamp)
-	}
-	return t.UTC().Format("2006-01-02 15:04")
+	return "active"
 }
 
 // overlapLine says until when a key has two secrets, and which was last used; "": it has one.
@@ -286,27 +231,4 @@ func overlapLine(r admin.Record) string {
 	last := map[string]string{"present": " The present one was last used.", "previous": " It was the one last used."}[r.LastUsedSecret]
 	return fmt.Sprintf("An earlier secret of %s works until %s: \"keystile keys end-previous %s\" ends it now.%s\n",
 		r.Key, printable(r.PreviousValidUntil), r.Key, last)
-}
-
-// newSecretText tells people of a new secret; proxy "": its address is not known.
-func newSecretText(reply secretReply, proxy string) string {
-	if proxy == "" {
-		proxy = "http://ADDRESS-OF-THE-PROXY"
-	}
-	return fmt.Sprintf(`%skey     %s
-secret  %s
-
-Keep the secret where nobody else can read it: it is not shown again. Use it, with the path that you need:
-
-  curl %s/ -H 'Authorization: Bearer %s'
-`, reply.receipt, reply.key, reply.secret, proxy, reply.secret)
-}
-
-// receiptText says what was done to a key, and how far that has reached.
-func receiptText(done string, r admin.Record, receipt admin.Receipt) string {
-	if receipt.Effective == "everywhere" {
-		return fmt.Sprintf("%s everywhere: %s %q\n", done, r.Key, r.Name)
-	}
-	return fmt.Sprintf("%s, but not everywhere yet: %s %q\n%sThe change is made; it need not be repeated.\n",
-		done, r.Key, r.Name, pendingLines(receipt))
 }

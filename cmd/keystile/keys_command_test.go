@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,12 +26,13 @@ import (
 )
 
 // The scripts in testdata/keys run the commands against a process that serves, in the
-// folder of each script and with its configuration. capture keeps a part of what was printed.
+// folder of each script and with its configuration. capture keeps a part of what was printed,
+// answers sends a request with a secret.
 func TestKeysCommandsDoAllOfItAndSayWhatToDo(t *testing.T) {
 	upstream := newSample(t).URL
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "keys"), RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "capture": capture},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "capture": capture, "answers": answers},
 		Setup: func(env *testscript.Env) error {
 			p := startServe(env.T().(testing.TB), upstream, command{folder: env.WorkDir})
 			listen := strings.TrimPrefix(p.admin, "http://")
@@ -57,12 +61,38 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], found[1])
 }
 
+// answers expects what the proxy says to a secret, 200 or a code: answers key_inactive $SECRET.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: answers 200|code secret")
+	}
+	request, err := http.NewRequest(http.MethodGet, "http://"+ts.Getenv("KEYSTILE_PROXY_LISTEN")+"/echo", nil)
+	ts.Check(err)
+	request.Header.Set("Authorization", "Bearer "+args[1])
+	got, err := send(http.DefaultClient, request)
+	ts.Check(err)
+	if said := cmp.Or(got.code(), strconv.Itoa(got.status)); said != args[0] {
+		ts.Fatalf("it answers %s", said)
+	}
+}
+
 // keysAt runs a keys command in this process, against the admin API at a URL.
 func keysAt(t testing.TB, url string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return commandAt(t, url, append([]string{"keys"}, args...)...)
+}
+
+// commandAt runs a command in this process, against the admin API at a URL.
+func commandAt(t testing.TB, url string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	return commandWith(t, []string{tokenVariable + "=" + aToken}, slices.Concat(args[:1], []string{"--address", url}, args[1:])...)
+}
+
+// commandWith runs a command in this process, with an environment.
+func commandWith(t testing.TB, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	var out, said bytes.Buffer
-	err := run(t.Context(), append([]string{"keys", "--address", url}, args...),
-		stdio{strings.NewReader(""), &out, &said, []string{tokenVariable + "=" + aToken}})
+	err := run(t.Context(), args, stdio{strings.NewReader(""), &out, &said, env})
 	if err != nil {
 		fmt.Fprintln(&said, err)
 	}
@@ -246,6 +276,12 @@ func TestPendingReceiptIsDoneAndSaysUntilWhen(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q, %q", command, code, out, said)
 		}
 	}
+	for _, args := range [][]string{{"create", "-q", "other"}, {"rotate", "-q", "shop"}} {
+		code, out, said := keysAt(t, east.admin, args...)
+		if code != 0 || !regexp.MustCompile(`^kss_\w{72}\n$`).MatchString(out) || !regexp.MustCompile(`, but not everywhere yet: .*\npending: west, effective by \d{4}-\S+Z\n`).MatchString(said) {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, out, said)
+		}
+	}
 	code, out, _ := keysAt(t, east.admin, "delete", "--yes", "-o", "json", "shop")
 	if code != 0 || !regexp.MustCompile(`^\{"key":"`+made.Key+`","version":\d+,"pending":\[\{"proxy":"west","effective_by":"[^"]+"\}\]\}\n$`).MatchString(out) {
 		t.Errorf("delete: exit code %d, %q", code, out)
@@ -364,7 +400,7 @@ func TestNamesCannotControlATerminal(t *testing.T) {
 func TestNameThatSeveralAccountsUseIsAskedBack(t *testing.T) {
 	url := hostile(t, "application/json", `{"keys":[{"key":"kst_0000000000000000000001","name":"shop","account":"a"},{"key":"kst_0000000000000000000002","name":"shop","account":"b"}],"limit":1}`)
 	code, _, said := keysAt(t, url, "disable", "shop")
-	if code != 1 || said != `2 keys have this name: give the key instead, kst_0000000000000000000001 of account "a" or kst_0000000000000000000002 of account "b"`+"\n" {
+	if code != 1 || said != `2 keys have this name: say whose by --account, or give the key instead, kst_0000000000000000000001 of account "a" or kst_0000000000000000000002 of account "b"`+"\n" {
 		t.Errorf("exit code %d, %q", code, said)
 	}
 }
@@ -396,7 +432,7 @@ func TestServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 		t.Errorf("a call may take %v", api.http.Timeout)
 	}
 	api.http.Timeout = 10 * time.Millisecond
-	if _, err := api.list(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "no whole reply from ") {
+	if _, err := api.list(t.Context(), ""); err == nil || !strings.HasPrefix(err.Error(), "no whole reply from ") {
 		t.Errorf("it says %v", err)
 	}
 }

@@ -89,7 +89,7 @@ func TestSecretOfTheLastUseIsToldAndKeptOverARestart(t *testing.T) {
 		if record.LastUsedSecret != c.which || record.Version != rotated.Version {
 			t.Errorf("the record says %q, version %d, want %q, version %d", record.LastUsedSecret, record.Version, c.which, rotated.Version)
 		}
-		if table := keyTable(keyList{Keys: p.client(t).list(t)}); !strings.Contains(table, c.line) {
+		if table := keyTable(keyList{Keys: p.client(t).list(t)}, false); !strings.Contains(table, c.line) {
 			t.Errorf("want %q in\n%s", c.line, table)
 		}
 	}
