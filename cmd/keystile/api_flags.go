@@ -24,7 +24,7 @@ type apiFlags struct{ address, caFile, tokenFile, config string }
 func (f *apiFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.address, "address", "", "admin listener, as host:port or URL (default $"+addressVariable+", else admin.listen)")
 	flags.StringVar(&f.caFile, "ca-file", "", "PEM file of the authorities that sign the certificate of that address (default $"+caVariable+", else the system's)")
-	flags.StringVar(&f.tokenFile, "token-file", "", "file with the administrator token (default $"+tokenVariable+", else admin.token_file)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token of the administrator or of an account (default $"+tokenVariable+", else admin.token_file)")
 	flags.StringVar(&f.config, "config", "", "configuration file, for what neither flag nor environment says")
 }
 
