@@ -2,7 +2,8 @@
 
 FUZZTIME    ?= 20s
 VULNDB      ?=
-BINARY_SIZE := 18000000
+# What defeats dead-code elimination adds 8 MB or more at once; this leaves less than 1 MB to grow.
+BINARY_SIZE := 19000000
 
 .PHONY: help build demo test torture faults lint fuzz vuln bench tools testrun clean
 .DEFAULT_GOAL := help
