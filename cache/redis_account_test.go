@@ -148,3 +148,15 @@ func TestAccountIsNotChangedOnAServerThatHasLostChanges(t *testing.T) {
 		t.Errorf("got %v, the head is %s, was %s", err, c.hash("meta")["head"], head)
 	}
 }
+
+func TestTokenThatNoReplicaHasIsNotEverywhere(t *testing.T) {
+	m := join(t, startServer(t).Addr(), func(o *RedisOptions) { o.WaitReplicas = 1 })
+	_, made, err := m.CreateToken(t.Context(), keys.AccountToken{ID: "T", Account: keys.DefaultAccount, Sum: keys.Sum{1}})
+	if err != nil || made.Everywhere() || made.Replicas != (keys.Replicas{Want: 1}) || len(made.Pending) > 0 {
+		t.Errorf("CreateToken: %+v, %v", made, err)
+	}
+	gone, err := m.DeleteToken(t.Context(), keys.DefaultAccount, "T")
+	if err != nil || gone.Everywhere() || gone.Replicas != (keys.Replicas{Want: 1}) || gone.Version <= made.Version {
+		t.Errorf("DeleteToken: %+v, %v", gone, err)
+	}
+}
