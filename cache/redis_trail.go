@@ -68,11 +68,18 @@ type turns struct {
 	end   position      // where the trail has got to, as far as is known; only for who has the turn
 
 	mu     sync.Mutex
-	failed chan struct{} // closed when the change that has the turn fails
+	failed *unanswered
+}
+
+// unanswered tells those who wait that the store does not answer the change that has the
+// turn.
+type unanswered struct {
+	told chan struct{}
+	err  error // set before told is closed
 }
 
 func newTurns() *turns {
-	return &turns{taken: make(chan struct{}, 1), failed: make(chan struct{})}
+	return &turns{taken: make(chan struct{}, 1), failed: &unanswered{told: make(chan struct{})}}
 }
 
 // errTurn says that a change was not tried.
@@ -89,17 +96,19 @@ func (q *turns) take(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-failed:
-		return errTurn
+	case <-failed.told:
+		return fmt.Errorf("%w: %w", errTurn, failed.err)
 	}
 }
 
-// give lets the next change come. unanswered says that the store did not answer this one.
-func (q *turns) give(unanswered bool) {
-	if unanswered {
+// give lets the next change come. err says that the store did not answer this one; nil: it
+// did.
+func (q *turns) give(err error) {
+	if err != nil {
 		q.mu.Lock()
-		close(q.failed)
-		q.failed = make(chan struct{})
+		q.failed.err = err
+		close(q.failed.told)
+		q.failed = &unanswered{told: make(chan struct{})}
 		q.mu.Unlock()
 	}
 	<-q.taken
@@ -118,7 +127,11 @@ func (r *Redis) change(
 		return nil, nil, unavailable(doing, err)
 	}
 	defer func() {
-		r.turns.give(errors.Is(err, keys.ErrUnavailable) && !errors.Is(err, errLags) && ctx.Err() == nil)
+		if errors.Is(err, keys.ErrUnavailable) && !errors.Is(err, errLags) && ctx.Err() == nil {
+			r.turns.give(err)
+		} else {
+			r.turns.give(nil)
+		}
 	}()
 	more := ""
 	for range moves {

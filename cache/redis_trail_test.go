@@ -482,24 +482,24 @@ func TestChangesThatWaitForOneThatFailsDoNotTakeTheirTurns(t *testing.T) {
 		if err := <-outcomes; !errors.Is(err, context.Canceled) {
 			t.Errorf("whoever does not wait any more gets %v", err)
 		}
-		q.give(true)
+		q.give(errForeign)
 		for range cap(outcomes) - 1 {
-			if err := <-outcomes; !errors.Is(err, errTurn) {
+			if err := <-outcomes; !errors.Is(err, errTurn) || !errors.Is(err, errForeign) {
 				t.Errorf("a change that waited gets %v", err)
 			}
 		}
-		for _, unanswered := range []bool{false, true} { // nobody waits
+		for _, err := range []error{nil, errForeign} { // nobody waits
 			if err := q.take(t.Context()); err != nil {
 				t.Error(err)
 			}
-			q.give(unanswered)
+			q.give(err)
 		}
 		if err := q.take(t.Context()); err != nil {
 			t.Error(err)
 		}
 		go func() { outcomes <- q.take(t.Context()) }()
 		synctest.Wait()
-		q.give(false)
+		q.give(nil)
 		if err := <-outcomes; err != nil {
 			t.Errorf("after a change that was answered: %v", err)
 		}
