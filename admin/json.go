@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxBody  = 64 << 10 // bytes
+	maxBody  = 16 << 10 // bytes
 	maxDepth = 8        // of nested arrays and objects
 )
 

@@ -37,7 +37,7 @@ var hostileBodies = []struct {
 	{`{"name":"\uD83Dx\uDE00"}`, 400, "bad_request"},
 	{`{"rate":{"per_second":1e999,"burst":1}}`, 400, "bad_request"},
 	{` `, 400, "bad_request"},
-	{strings.Repeat("[", 20000), 400, "bad_request"},
+	{strings.Repeat("[", 16000), 400, "bad_request"},
 	{strings.Repeat("[", 20) + strings.Repeat("]", 20), 400, "bad_request"},
 	{`{"x":` + strings.Repeat(`{"x":`, 20) + `1` + strings.Repeat("}", 21), 400, "bad_request"},
 	{`null`, 422, "invalid_body"},
@@ -103,7 +103,7 @@ func TestHostileBodyIsRefusedAndChangesNothing(t *testing.T) {
 func TestManyFaultsComeBackAsFew(t *testing.T) {
 	b := newBench(t)
 	var body strings.Builder
-	for i := range 1000 {
+	for i := range 250 {
 		fmt.Fprintf(&body, `,"%s%d":1`, strings.Repeat("x", 40), i)
 	}
 	got := b.send("POST", "/api/v1/keys", "{"+body.String()[1:]+"}").wants(t, 422, "invalid_body")
@@ -129,7 +129,7 @@ func TestUnusualButValidJSONIsAccepted(t *testing.T) {
 	}
 }
 
-func TestBodyMayHave64KiBAndNotMore(t *testing.T) {
+func TestBodyMayHave16KiBAndNotMore(t *testing.T) {
 	b := newBench(t)
 	padded := func(size int) string { return `{"name":"a"` + strings.Repeat(" ", size-len(`{"name":"a"}`)) + `}` }
 	b.send("POST", "/api/v1/keys", padded(maxBody+1)).wants(t, 413, "body_too_large")

@@ -44,7 +44,7 @@ var (
 	nameTaken       = kind{"name_taken", 409, "another key of the account has this name"}
 	overlapRunning  = kind{"overlap_running", 409, "the previous secret still works: wait until previous_valid_until, end it by {\"previous_secret\": null}, or rotate without an overlap, which ends the present one at once"}
 	versionMismatch = kind{"version_mismatch", 412, "it has changed since: read it again"}
-	bodyTooLarge    = kind{"body_too_large", 413, "the body may have at most 64 KiB"}
+	bodyTooLarge    = kind{"body_too_large", 413, "the body may have at most 16 KiB"}
 	wrongMediaType  = kind{"unsupported_media_type", 415, "the body must be sent as Content-Type: application/json, in UTF-8 and not compressed"}
 	unknownHost     = kind{"unknown_host", 421, "this listener does not answer to the name in the Host header: add the name to admin.hosts, or use localhost or the address"}
 	invalidBody     = kind{"invalid_body", 422, "the body does not fit the schema: see errors"}
