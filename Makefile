@@ -1,6 +1,6 @@
 # Each target is what a person could type. make help lists them.
 
-FUZZTIME    ?= 20s
+FUZZTIME    ?= 30s
 VULNDB      ?=
 # What defeats dead-code elimination adds 8 MB or more at once; this leaves less than 1 MB to grow.
 BINARY_SIZE := 19000000
@@ -46,7 +46,7 @@ lint: tools ## vet, staticcheck, gofumpt, tidy modules
 	go mod tidy -diff
 	go -C tools mod tidy -diff
 
-fuzz: ## run every fuzz target for FUZZTIME (20s) each
+fuzz: ## run every fuzz target for FUZZTIME (30s) each
 	tools/fuzz.sh $(FUZZTIME)
 
 vuln: tools ## check for known vulnerabilities that are called; VULNDB=folder for an offline database

@@ -18,7 +18,7 @@ var (
 	createTokenOperation = description{
 		id: "create-token", summary: "Make a token",
 		text:   "Makes a token by which the account's owner sees and changes its keys. Its text is in this reply and nowhere else. No body is the same as {}.",
-		errors: []kind{accountNotFound, bodyTooLarge, wrongMediaType, invalidBody, invalidName},
+		errors: []kind{accountNotFound, bodyTooLarge, invalidBody, invalidName},
 	}
 	deleteTokenOperation = description{
 		id: "delete-token", summary: "Revoke a token", text: "Ends a token, and the sessions that began with it, at once and for ever.",

@@ -16,7 +16,7 @@ var (
 	}
 	createAccountOperation = description{
 		id: "create-account", summary: "Create an account", text: "Makes an active account without keys and tokens.",
-		errors: []kind{accountExists, bodyTooLarge, wrongMediaType, invalidBody, invalidName, invalidAccount},
+		errors: []kind{accountExists, bodyTooLarge, invalidBody, invalidName, invalidAccount},
 	}
 	getAccountOperation = description{
 		id: "get-account", summary: "Read an account", text: "One account.",
@@ -25,7 +25,7 @@ var (
 	patchAccountOperation = description{
 		id: "update-account", summary: "Change an account",
 		text:   "Renames an account, switches it on or off, sets its limit. What is absent stays; {} changes nothing. While it is inactive all its keys are refused, whatever they say themselves. A limit below the number of its keys only keeps new ones out. The reply tells how far the change has reached.",
-		errors: []kind{accountNotFound, versionMismatch, bodyTooLarge, wrongMediaType, invalidBody, invalidName},
+		errors: []kind{accountNotFound, versionMismatch, bodyTooLarge, invalidBody, invalidName},
 	}
 	deleteAccountOperation = description{
 		id: "delete-account", summary: "Delete an account",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -32,8 +33,16 @@ type AuditLink struct {
 
 // SealedEntry is an entry with its hash.
 type SealedEntry struct {
-	Hash  string     `json:"hash" pattern:"^[0-9a-f]{64}$"`
-	Entry AuditEntry `json:"entry" doc:"The text as it is kept. A string instead of an object: it was changed, and is no JSON any more."`
+	Hash  string    `json:"hash" pattern:"^[0-9a-f]{64}$"`
+	Entry keptEntry `json:"entry" doc:"The text as it is kept. A string instead of an object: it was changed, and is no JSON any more."`
+}
+
+// keptEntry is the text of an AuditEntry, or what is left of it.
+type keptEntry struct{}
+
+// Schema returns the schema of an entry or a string.
+func (keptEntry) Schema(r huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{r.Schema(reflect.TypeFor[AuditEntry](), true, ""), {Type: huma.TypeString}}}
 }
 
 // AuditEntry describes the JSON text of a keys.Entry.

@@ -25,7 +25,7 @@ type exportable struct {
 func (s exportable) Export(ctx context.Context, w io.Writer) error { return s.export(ctx, w) }
 
 // newExportBench is a bench whose store exports as export does.
-func newExportBench(t *testing.T, export func(context.Context, io.Writer) error, adjust ...func(*Options)) *bench {
+func newExportBench(t testing.TB, export func(context.Context, io.Writer) error, adjust ...func(*Options)) *bench {
 	return newBench(t, append([]func(*Options){func(o *Options) {
 		o.Store = exportable{o.Store.(*fakeStore), export}
 		o.Now = func() time.Time { return testTime }
@@ -183,5 +183,10 @@ func TestExportIsDescribedWhereThereIsOne(t *testing.T) {
 	if _, ok := call.Responses["200"].Content["application/x-ndjson"]; !ok || !json.Valid([]byte(text)) {
 		t.Errorf("200 is %+v", call.Responses["200"])
 	}
-	newBench(t).send("GET", exportPath, "").wants(t, 404, "not_found")
+	r, w := httptest.NewRequest("GET", "http://localhost"+exportPath, nil), httptest.NewRecorder()
+	r.Header.Set("Authorization", "Bearer "+testToken)
+	newBench(t).admin.ServeHTTP(w, r) // the committed description knows the call
+	if w.Code != http.StatusNotFound {
+		t.Errorf("a store that is no Exporter answers %d", w.Code)
+	}
 }

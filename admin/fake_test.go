@@ -310,13 +310,16 @@ func (b *bench) do(request *http.Request) reply {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return checked(b.t, reply{status: response.StatusCode, header: response.Header, text: string(text)})
+	return checked(b.t, request, reply{status: response.StatusCode, header: response.Header, text: string(text)})
 }
 
-// checked decodes a reply and checks what holds for every one.
-func checked(t testing.TB, r reply) reply {
+// checked decodes a reply and checks what holds for every one, and that it is as described.
+func checked(t testing.TB, request *http.Request, r reply) reply {
 	t.Helper()
 	_ = json.Unmarshal([]byte(r.text), &r.body)
+	if err := committed(t).Check(request.Method, request.URL.EscapedPath(), r.status, r.header, []byte(r.text)); err != nil {
+		t.Errorf("%v: %s", err, r.text)
+	}
 	id := r.header.Get("X-Request-Id")
 	if !requestIDShape.MatchString(id) || r.header.Get("X-Content-Type-Options") != "nosniff" || r.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("reply %d lacks a common header: %v", r.status, r.header)

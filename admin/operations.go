@@ -24,9 +24,11 @@ it does the same with accounts and their tokens, shows the audit trail, lists th
 
 Every call needs a token, or the cookie of a session, except those about the session. The administrator token opens every call.
 An account's token opens those about keys, for the account's own ones alone: another's key is answered like one that does not
-exist. While its account is inactive it can only read. With the cookie, a
-change must have Content-Type: application/json even without a body. Errors are problem documents (RFC 9457) with a code. Bodies are strict
-JSON of at most 64 KiB: no unknown or repeated names, and names in their exact case.`
+exist. While its account is inactive it can only read. With the cookie, a change must have Content-Type: application/json
+even without a body.
+
+Errors are problem documents (RFC 9457) with a code. Bodies are strict
+JSON of at most 16 KiB: no unknown or repeated names, and names in their exact case.`
 )
 
 // setUpHuma sets the variables of package huma, once for the process. By default huma
@@ -125,7 +127,7 @@ var (
 	createOperation = description{
 		id: "create-key", summary: "Create a key", access: accountsToo,
 		text:   "Makes an active key and its secret. The secret is in this reply and nowhere else. No body is the same as {}. A repeated Idempotency-Key replies 200.",
-		errors: []kind{accountNotFound, keyNotFound, keyLimitReached, nameTaken, bodyTooLarge, wrongMediaType, invalidBody, invalidName, operationReused},
+		errors: []kind{accountNotFound, keyNotFound, keyLimitReached, nameTaken, bodyTooLarge, invalidBody, invalidName, operationReused},
 	}
 	getOperation = description{
 		id: "get-key", summary: "Read a key", access: accountsToo,
@@ -135,7 +137,7 @@ var (
 	patchOperation = description{
 		id: "update-key", summary: "Change a key", access: accountsToo,
 		text:   "Renames a key, switches it on or off, sets its rate, ends its previous secret. What is absent stays; {} changes nothing. The reply tells how far the change has reached.",
-		errors: []kind{keyNotFound, nameTaken, versionMismatch, bodyTooLarge, wrongMediaType, invalidBody, invalidName},
+		errors: []kind{keyNotFound, nameTaken, versionMismatch, bodyTooLarge, invalidBody, invalidName},
 	}
 	deleteOperation = description{
 		id: "delete-key", summary: "Delete a key", access: accountsToo,
@@ -145,7 +147,7 @@ var (
 	rotateOperation = description{
 		id: "rotate-key", summary: "Rotate the secret", access: accountsToo,
 		text:   "Makes a new secret of the same key. It is in this reply and nowhere else; the old one goes on for the overlap. No body is the same as {}. A key has two secrets at most: while the previous one works, another overlap is refused with overlap_running, so that a call whose reply was lost can be repeated and ends nothing. A rotation without an overlap then replaces the present secret at once, such as one that never arrived, and leaves the previous one its end.",
-		errors: []kind{keyNotFound, overlapRunning, versionMismatch, bodyTooLarge, wrongMediaType, invalidBody},
+		errors: []kind{keyNotFound, overlapRunning, versionMismatch, bodyTooLarge, invalidBody},
 	}
 	proxiesOperation = description{
 		id: "list-proxies", summary: "List proxies",
@@ -158,12 +160,11 @@ var (
 	signInOperation = description{
 		id: "sign-in", summary: "Sign in", access: everybody,
 		text:   "Begins a session under a new id, kept by a cookie. The answer to a wrong token may come late.",
-		errors: []kind{bodyTooLarge, wrongMediaType, invalidBody},
+		errors: []kind{bodyTooLarge, invalidBody},
 	}
 	signOutOperation = description{
 		id: "sign-out", summary: "Sign out", access: everybody,
-		text:   "Ends the session of the request, wherever its cookie has got to.",
-		errors: []kind{wrongMediaType},
+		text: "Ends the session of the request, wherever its cookie has got to.",
 	}
 	describeOperation = description{
 		id: "describe", summary: "Describe the API", access: accountsToo,
@@ -195,6 +196,9 @@ func (d description) operation(api huma.API, method, path string) huma.Operation
 	kinds := append([]kind{badRequest, unauthorized, unknownHost, internalError, storeDown}, d.errors...)
 	if !safeMethod(method) || d.access == administratorsOnly {
 		kinds = append(kinds, forbidden)
+	}
+	if !safeMethod(method) {
+		kinds = append(kinds, wrongMediaType) // of a session every change must be announced as JSON
 	}
 	if !safeMethod(method) && d.access == accountsToo {
 		kinds = append(kinds, accountInactive)
@@ -242,6 +246,7 @@ func (a *Admin) describe(api huma.API) {
 		Description: "The document",
 		Content:     map[string]*huma.MediaType{"application/openapi+json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
 	}})
+	complete(api.OpenAPI())
 	var err error
 	if document, err = json.Marshal(api.OpenAPI()); err != nil {
 		panic(err) // nothing in it is decided at run time

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the tree for the time given (20s without one), one after the other. It goes on after a
+# Runs every fuzz target of the tree for the time given (30s without one), one after the other. It goes on after a
 # failure, names all that failed, and fails too where no target exists. The committed corpus of a target lies beside its
 # test, in testdata/fuzz; a failing input is written there and belongs into the commit that mends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:-20s}
+time=${1:-30s}
 
 # go test prints the names that match, and then one line for their package: "ok  <package> <seconds>".
 list=$(go test -list '^Fuzz' ./...) || {

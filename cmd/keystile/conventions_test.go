@@ -50,6 +50,10 @@ var arrows = map[string]arrow{
 		[]string{"keystile/keys", "github.com/go-chi/chi/v5", "github.com/danielgtaylor/huma/v2", "github.com/alexedwards/scs/v2", "github.com/prometheus/client_golang"},
 		"admin sees records through keys.Store only, whichever store it is",
 	},
+	"keystile/admin/apitest": {
+		nil,
+		"it checks the API against its description, so it may share no code with what makes the two",
+	},
 	"keystile/cache": {
 		[]string{"keystile/keys", "go.etcd.io/bbolt", "github.com/redis/go-redis/v9"},
 		"a store knows what a record is and how it is kept, and nothing of requests",

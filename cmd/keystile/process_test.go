@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"keystile/admin"
+	"keystile/admin/apitest"
 	"keystile/cmd/keystile/sample"
 )
 
@@ -305,7 +306,7 @@ func unusedAddress() (address string, close func(), err error) {
 	return conn.LocalAddr().String(), func() { _ = conn.Close() }, nil
 }
 
-// adminClient calls the admin API over HTTP.
+// adminClient calls the admin API over HTTP, and reports replies that are not as described.
 type adminClient struct {
 	url, token string
 	http       http.Client
@@ -319,7 +320,22 @@ func (p *process) client(t testing.TB) *adminClient {
 func newAdminClient(t testing.TB, url, token string) *adminClient {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &adminClient{url: url, token: token, http: http.Client{Transport: transport, Timeout: patience}}
+	checked := &apitest.Transport{Base: transport, Document: apiDescription(t), Report: func(err error) { t.Error(err) }}
+	return &adminClient{url: url, token: token, http: http.Client{Transport: checked, Timeout: patience}}
+}
+
+var readAPIDescription = sync.OnceValues(func() (*apitest.Document, error) {
+	return apitest.Read(filepath.Join("..", "..", "admin", "openapi.json"))
+})
+
+// apiDescription is the description of the API that is committed.
+func apiDescription(t testing.TB) *apitest.Document {
+	t.Helper()
+	d, err := readAPIDescription()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // reply is an answer, read to its end.
