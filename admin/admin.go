@@ -2,8 +2,8 @@
 // under /api/v1 that creates, lists, reads, renames, switches, rotates and deletes
 // keys, does the same with accounts and their tokens, shows the audit trail, lists the
 // processes that share the store and exports it, its description at
-// /api/v1/openapi.json, the console at / which uses that API, and /healthz, /readyz and
-// /metrics.
+// /api/v1/openapi.json, that as a page at /reference, the console at / which uses that API,
+// and /healthz, /readyz and /metrics.
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the
@@ -145,6 +145,7 @@ func (a *Admin) routes(o Options) {
 		a.router.With(a.knownHost, a.sameOrigin, door).Get("/metrics", a.exposition(o.Gatherer).ServeHTTP)
 	}
 	a.console(a.router.With(a.knownHost))
+	a.reference(a.router.With(a.knownHost))
 	a.router.Route(apiBase, func(r chi.Router) {
 		r.Use(a.knownHost, a.sameOrigin, a.authenticated, singleQueryValues, jsonBody, a.stillSignedIn)
 		a.operations(r, o.Version)

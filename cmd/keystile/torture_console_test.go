@@ -38,13 +38,19 @@ func useConsole(t *testing.T, test string, prepare func(t *testing.T, store keys
 // runConsole runs a test of console.mjs once, with a process that c describes.
 func runConsole(t *testing.T, test string, c command, env ...string) {
 	t.Helper()
+	runBrowser(t, c, env, "console.mjs", test)
+}
+
+// runBrowser runs a script of the console's folder, with a process that c describes.
+func runBrowser(t *testing.T, c command, env []string, script ...string) {
+	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatalf("%v: run make torture, or tools/install-needs.sh torture", err)
 	}
 	p := startServe(t, newSample(t).URL, c)
 	env = append(env, "HOME="+t.TempDir(), "CHROMIUM="+chromium, "ADMIN="+p.admin, "TOKEN="+p.token)
-	runNode(t, consoleFolder, env, "console.mjs", test)
+	runNode(t, consoleFolder, env, script...)
 }
 
 func prepareStore(t *testing.T, folder string, o cache.BoltOptions, prepare func(*testing.T, keys.Store)) {
