@@ -8,11 +8,27 @@ import (
 	"testing"
 )
 
-// consoleLink finds the files that the page loads.
+// consoleLink finds the files that the page loads at once.
 var consoleLink = regexp.MustCompile(`(?:href|src)="(/[^"]+)"`)
 
-// consolePaths are the page and the files that it loads.
-func consolePaths(t *testing.T, b *bench) []string {
+// consolePaths are where the files of the console are, the page first.
+func consolePaths(t *testing.T) []string {
+	t.Helper()
+	entries, err := consoleFiles.ReadDir(consoleFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{"/"}
+	for _, entry := range entries {
+		if entry.Name() != consolePage {
+			paths = append(paths, "/"+entry.Name())
+		}
+	}
+	return paths
+}
+
+// firstPaths are the page and the files that it loads at once.
+func firstPaths(t *testing.T, b *bench) []string {
 	t.Helper()
 	paths := []string{"/"}
 	for _, link := range consoleLink.FindAllStringSubmatch(b.do(b.request("GET", "/", "")).wants(t, 200, "").text, -1) {
@@ -23,7 +39,7 @@ func consolePaths(t *testing.T, b *bench) []string {
 
 func TestConsoleIsServedWithoutTokenAndWithAPolicyFromNone(t *testing.T) {
 	b := newBench(t)
-	for _, path := range consolePaths(t, b) {
+	for _, path := range consolePaths(t) {
 		got := b.do(b.request("GET", path, "")).wants(t, 200, "")
 		for name, want := range map[string]string{
 			"Referrer-Policy":              "no-referrer",
@@ -51,8 +67,10 @@ func TestConsoleIsServedWithoutTokenAndWithAPolicyFromNone(t *testing.T) {
 
 func TestConsoleFilesHaveTheirMediaTypes(t *testing.T) {
 	b := newBench(t)
-	want := map[string]string{"": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-	for _, at := range consolePaths(t, b) {
+	want := map[string]string{
+		"": "text/html; charset=utf-8", ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+	}
+	for _, at := range consolePaths(t) {
 		if got := b.do(b.request("GET", at, "")).header.Get("Content-Type"); got != want[path.Ext(at)] || got == "" {
 			t.Errorf("%s is %q", at, got)
 		}
@@ -66,17 +84,29 @@ func TestConsoleIsThereWithin6RequestsAnd60KB(t *testing.T) {
 		b.create("")
 	}
 	requests, size := 2, len(b.send("GET", "/api/v1/session", "").text)+len(b.send("GET", "/api/v1/keys", "").text)
-	served := consolePaths(t, b)
-	for _, path := range served {
+	for _, path := range firstPaths(t, b) {
 		requests++
 		size += len(b.do(b.request("GET", path, "")).text)
 	}
 	if requests > 6 || size > 60_000 {
 		t.Errorf("the console takes %d requests and %d bytes", requests, size)
 	}
-	entries, err := consoleFiles.ReadDir(consoleFolder)
-	if err != nil || len(entries) != len(served) {
-		t.Errorf("%d files are embedded, %d are loaded: %v", len(entries), len(served), err)
+}
+
+// TestConsoleLoadsEachFileThatIsEmbedded: at once, by an import, or by its name when it is needed.
+func TestConsoleLoadsEachFileThatIsEmbedded(t *testing.T) {
+	b := newBench(t)
+	var all strings.Builder
+	paths := consolePaths(t)
+	for _, path := range paths {
+		all.WriteString(b.do(b.request("GET", path, "")).text)
+	}
+	for _, path := range paths[1:] {
+		file, name := strings.TrimPrefix(path, "/"), strings.TrimSuffix(strings.TrimPrefix(path, "/"), ".js")
+		named := regexp.MustCompile(`"\.?/` + regexp.QuoteMeta(file) + `"|oad(?:ForAdministrator)?\("` + regexp.QuoteMeta(name) + `"\)|#` + name + `"`)
+		if !named.MatchString(all.String()) {
+			t.Errorf("nothing loads %s", path)
+		}
 	}
 }
 
@@ -85,9 +115,9 @@ func TestConsoleHasNoInlineCodeAndWritesTextAsText(t *testing.T) {
 	inline := regexp.MustCompile(`<style|\sstyle=|\son[a-z]+\s*=|javascript:|<script(?:[^>]*)>[^<]`)
 	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML|\beval\b|new Function|createContextualFragment`)
 	b := newBench(t)
-	for _, path := range consolePaths(t, b) {
+	for _, path := range consolePaths(t) {
 		text := b.do(b.request("GET", path, "")).text
-		if path == "/" {
+		if path == "/" || strings.HasSuffix(path, ".html") {
 			if found := inline.FindString(text); found != "" {
 				t.Errorf("the page has %q", found)
 			}
@@ -99,7 +129,7 @@ func TestConsoleHasNoInlineCodeAndWritesTextAsText(t *testing.T) {
 
 func TestConsoleAnswersOnlyToItsNamesAndOnlyReading(t *testing.T) {
 	b := newBench(t, func(o *Options) { o.Hosts = []string{"admin.example"} })
-	for _, path := range consolePaths(t, b) {
+	for _, path := range consolePaths(t) {
 		request := b.request("GET", path, "")
 		request.Host = "rebound.example"
 		b.do(request).wants(t, 421, "unknown_host")

@@ -1,4 +1,4 @@
-// The page: calls of the API, sign-in, the views, dialogs, the secret that is shown once, results, copying, times.
+// The page: calls of the API, sign-in, the views, dialogs, results, copying, times.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -8,7 +8,8 @@ const words = {
   no_answer: "Keystile does not answer.",
   overlap_running: "The old secret still works, and a key has two secrets at most.",
   store_unreachable: "The key store cannot be reached, or has not confirmed the change.",
-  unauthorized: "This is not the administrator token.",
+  unauthorized: "This token is not valid.",
+  account_inactive: "This account is suspended, so nothing of it can be changed.",
 };
 
 /** A call that was refused, or did not reach the server. The message is a sentence for people. */
@@ -30,7 +31,7 @@ export class Refusal extends Error {
  * is lost. Returns the response and its JSON; throws a Refusal.
  */
 export async function call(method, path, { body, headers } = {}) {
-  if (!entered) await enter();
+  await principal();
   for (;;) {
     const [response, json] = await send(method, path, body, headers);
     if (response.ok || response.status === 304) return { response, json };
@@ -55,20 +56,38 @@ async function send(method, path, body, headers) {
   }
 }
 
-let entered = false; // somebody has been signed in
+let who; // has signed in: the principal, and the account where it is one
+
+/** Returns who has signed in, as soon as somebody has: { principal, account }. */
+export async function principal() {
+  if (!who) await enter();
+  return who;
+}
+
+export const isAdministrator = () => who?.principal === "administrator";
 
 /** Asks for the session before anything else is: without one, other calls would count as failed authentications. */
 async function enter() {
   const state = await askSession();
   [session, asked] = [Promise.resolve(state), performance.now()];
   if (!state.signed_in) await signIn();
-  entered = true;
 }
 
 async function askSession() {
   const [response, json] = await send("GET", "/session");
   if (!response.ok) throw new Refusal(response.status, json);
+  if (json.signed_in) recognize(json);
   return json;
+}
+
+/** Takes note of who has signed in. Another one than before starts afresh, and gets nothing of what is on the page. */
+function recognize({ principal, account }) {
+  const other = who && (who.principal !== principal || who.account !== account);
+  if (other) location.reload();
+  who ??= { principal, account };
+  document.body.classList.add(who.principal); // the style shows each what is theirs
+  $("who").textContent = who.account ?? "Administrator";
+  return !other;
 }
 
 let signingIn; // for all calls that wait for it
@@ -81,6 +100,7 @@ function signIn() {
       if (!response.ok) throw new Refusal(response.status, json);
       [session, asked] = [Promise.resolve(json), performance.now()];
       $("token").value = "";
+      if (!recognize(json)) return;
       $("sign-in-title").textContent = "Sign in again";
       $("sign-in-why").textContent = "Your session has ended. Nothing on the page is lost.";
       signingIn = undefined;
@@ -96,8 +116,8 @@ let asked = -presenceInterval;
 let session; // what the server said of it last
 
 /** Tells the server, once in a while, that somebody is here, which keeps the session. Returns what it says of it. */
-export function presence() {
-  if (performance.now() - asked >= presenceInterval) {
+export function presence(now = false) {
+  if (now || performance.now() - asked >= presenceInterval) {
     asked = performance.now();
     session = askSession().catch(() => ({}));
   }
@@ -107,27 +127,24 @@ export function presence() {
 // The views
 
 const pace = 3_000; // ms between two looks at what is shown
-const views = { "#proxies": refreshProxies }; // what reads each again
-let shown = false; // the list has been there once
+const reads = {}; // what reads a view again, by its name; those of administrators as they are needed
+const shown = new Set(); // the views that have been there once
 let recovered; // takes the notice of an outage away
 
-const view = () => (location.hash in views ? location.hash : "#keys");
-
-function showView() {
-  for (const link of document.querySelectorAll("nav a")) {
-    const current = link.hash === view();
-    if (current) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-    $(`${link.hash.slice(1)}-view`).hidden = !current;
-    if (current) document.title = `${$(`${link.hash.slice(1)}-title`).textContent} · Keystile`;
-  }
-  update();
+function view() {
+  const name = location.hash.slice(1).split("/")[0];
+  return isAdministrator() && ["accounts", "audit", "proxies"].includes(name) ? name : "keys";
 }
 
+/** Reads what is shown again. */
 async function update() {
   try {
-    await views[view()]();
-    shown = true;
+    await principal();
+    const name = view();
+    reads[name] ??= (await loadForAdministrator(name)).refresh;
+    reveal(name);
+    await reads[name]();
+    shown.add(name);
     recovered?.();
     recovered = undefined;
   } catch (refusal) {
@@ -135,32 +152,84 @@ async function update() {
   }
 }
 
-function showOutage({ message }) {
-  if (shown) {
+/** Shows a view, unless somebody has gone on to another. */
+function reveal(name) {
+  if (name !== view()) return;
+  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== `${name}-view`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${$(`${name}-title`).textContent} · Keystile`;
+}
+
+function showOutage({ message, status }) {
+  if ([403, 404].includes(status)) presence(true); // somebody else may have signed in, in another window
+  if (shown.has(view())) {
     recovered ??= notify(`${message} What you see may be out of date. Trying again…`, { bad: true });
     return;
   }
+  if (view() === "keys") showFailure(message);
+  else if ($(`${view()}-state`)) $(`${view()}-state`).textContent = `${message} Trying again…`;
+  else recovered ??= notify(`${message} Trying again…`, { bad: true });
+}
+
+/** Says instead of the keys why they cannot be shown. */
+export function showFailure(message) {
   $("loading").hidden = true;
   $("failed").hidden = false;
   $("failure").textContent = message;
   $("count").textContent = "Not known";
 }
 
-async function refreshProxies() {
-  const { json } = await call("GET", "/proxies");
-  const newest = Math.max(...json.proxies.map(({ applied }) => applied));
-  $("proxies").replaceChildren(...json.proxies.map((proxy) => proxyRow(proxy, newest)));
-  $("no-proxies").textContent = json.proxies.length ? "" : "No proxy is known.";
-  $("no-proxies").hidden = json.proxies.length > 0;
+// What is not needed at first is loaded when it is
+
+const modules = {}; // that are there, by name
+let failures = 0; // of loading one, which browsers remember by its address
+let markup; // of administrators: there, or on its way
+
+/** Loads a module of the console. */
+export async function load(name) {
+  try {
+    return (modules[name] ??= await import(`/${name}.js${failures ? `?${failures}` : ""}`));
+  } catch {
+    failures++;
+    throw new Refusal(0, {});
+  }
 }
 
-function proxyRow({ proxy, applied, serving }, newest) {
-  const row = document.createElement("tr");
-  const cells = [proxy, applied, (serving ? "Serving" : "Not serving") + (applied < newest ? `, ${newest - applied} behind` : "")];
-  row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
-  row.children[1].className = "number";
-  row.children[2].className = serving ? "dot serving" : "dot";
-  return row;
+/** Loads a module that needs the views and dialogs of administrators on the page. */
+export async function loadForAdministrator(name) {
+  markup ??= loadMarkup();
+  try {
+    await markup;
+  } catch (refusal) {
+    markup = undefined;
+    throw refusal;
+  }
+  return load(name);
+}
+
+/** Puts that markup on the page, styled. It comes as a document, so that no string has to become markup here. */
+function loadMarkup() {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", "/administrator.html");
+    request.responseType = "document";
+    request.onloadend = () => {
+      const style = request.response?.querySelector("link");
+      if (request.status !== 200 || !style) return reject(new Refusal(0, {}));
+      style.onerror = () => reject(new Refusal(0, {}));
+      style.onload = () => {
+        $("notices").before(...request.response.querySelectorAll("section, .menu"));
+        document.body.append(...request.response.body.children);
+        prepareDialogs();
+        resolve();
+      };
+      document.head.append(style);
+    };
+    request.send();
+  });
 }
 
 async function signOut() {
@@ -184,106 +253,56 @@ async function watch() {
 
 /** Shows the page, with what reads the list of keys again, and keeps it up to date. */
 export function startPage(refreshKeys) {
-  views["#keys"] = refreshKeys;
+  reads.keys = refreshKeys;
   $("sign-out").onclick = signOut;
-  $("saved").onchange = allowClosing;
-  for (const [target, event] of [[$("added"), "cancel"], [window, "beforeunload"]]) target.addEventListener(event, keepUnsaved);
-  for (const button of document.querySelectorAll("[data-copy]")) button.onclick = copyHalf;
-  for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
   $("retry").onclick = update;
-  addEventListener("hashchange", showView);
+  prepareDialogs();
+  addEventListener("hashchange", update);
   document.addEventListener("visibilitychange", look);
-  for (const sign of ["pointerdown", "keydown"]) addEventListener(sign, presence, { passive: true });
-  showView();
+  for (const sign of ["pointerdown", "keydown"]) addEventListener(sign, () => presence(), { passive: true });
+  update();
   setTimeout(watch, pace);
+}
+
+/** Gives the buttons that close a dialog what they do. */
+function prepareDialogs() {
+  for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
 }
 
 // Dialogs
 
 /**
  * Gives the form of a dialog its work, which may return what to do when the dialog has closed. While it is done the form
- * cannot be sent again; what went wrong is said beside the field, and nothing typed is lost.
+ * cannot be sent again; what went wrong is said beside the field, which is that of errorID unless the refusal says at
+ * another, and nothing typed is lost. One that stays is closed by its own button.
  */
-export function submits(dialog, errorID, work) {
+export function submits(dialog, errorID, work, { stays = false } = {}) {
   const form = dialog.querySelector("form");
   const button = form.querySelector(".primary");
-  const field = form.querySelector("input:not([hidden], [type=radio])");
-  const say = (text) => {
-    $(errorID).textContent = text;
-    if (text) field?.setAttribute("aria-invalid", "true");
-    else field?.removeAttribute("aria-invalid");
+  const clear = () => {
+    for (const error of form.querySelectorAll(".error")) error.textContent = "";
+    for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
   };
-  say("");
+  clear();
   form.onsubmit = async (event) => {
     event.preventDefault();
     if (button.ariaBusy === "true") return;
     button.ariaBusy = "true";
-    say("");
+    clear();
     try {
       const next = await work();
-      dialog.close();
+      if (!stays) dialog.close();
       next?.();
     } catch (refusal) {
-      say(refusal.message);
+      const id = refusal.at ?? errorID;
+      const field = form.querySelector(`[aria-describedby~="${id}"]`);
+      $(id).textContent = refusal.message;
+      field?.setAttribute("aria-invalid", "true");
       field?.focus();
     } finally {
       button.ariaBusy = null;
     }
   };
-}
-
-// The secret that is shown once
-
-/** Shows a new secret until somebody says that it is saved, and then does what comes next. */
-export function showSecret({ key, name, secret, proxy }, { title, text, next }) {
-  $("added-title").textContent = title;
-  $("added-text").textContent = text;
-  $("added-name").textContent = name;
-  $("added-key").textContent = key;
-  $("added-secret").textContent = secret;
-  $("added-curl").textContent = `curl ${proxyAddress(proxy)}/v1/models \\\n  -H 'X-Key: Key ${key}' \\\n  -H 'X-Secret: Secret ${secret}'`;
-  $("added-hint").textContent = proxy
-    ? "The path is an example: take one that your service has."
-    : "The address and the path are examples: take those of your proxy and service.";
-  $("saved").checked = false;
-  allowClosing();
-  $("added").onclose = () => secretClosed(next);
-  $("added").showModal();
-}
-
-/** Returns where the proxy is called from the browser's machine: loopback is another machine there. */
-function proxyAddress(proxy) {
-  if (!proxy) return "https://your-proxy";
-  const url = new URL(proxy);
-  if (["127.0.0.1", "[::1]"].includes(url.hostname)) url.hostname = location.hostname;
-  return url.origin;
-}
-
-function allowClosing() {
-  const saved = $("saved").checked;
-  $("done").disabled = !saved;
-  $("added").closedBy = saved ? "closerequest" : "none";
-}
-
-function keepUnsaved(event) {
-  if ($("added").open && !$("saved").checked) event.preventDefault();
-}
-
-function secretClosed(next) {
-  if (!$("saved").checked) { // a browser that closes it all the same
-    $("added").showModal();
-    return;
-  }
-  for (const id of ["added-key", "added-secret", "added-curl"]) $(id).textContent = "";
-  next?.();
-}
-
-async function copyHalf({ currentTarget: button }) {
-  const copied = await copy($(button.dataset.copy), button);
-  const word = button.firstChild;
-  word.data = copied ? "Copied" : "Copy";
-  $("added").querySelector("[role=status]").textContent = copied ? "Copied" : "Selected: copy it with Ctrl+C";
-  if (copied) setTimeout(() => (word.data = "Copy"), 2_000);
 }
 
 // Results, copying, times
@@ -336,6 +355,7 @@ const locale = "en-GB";
 const dates = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
 const moments = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
 const minutes = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const seconds = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" });
 const times = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
 const ages = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const units = [["minute", 60], ["hour", 3_600], ["day", 86_400]];
@@ -351,6 +371,11 @@ export function showDate(element, iso) {
 /** Fills a time element with a moment of these weeks, to the minute. */
 export function showMoment(element, iso) {
   stamp(element, iso, momentOf(iso));
+}
+
+/** Fills a time element with a moment, to the second. */
+export function showTime(element, iso) {
+  stamp(element, iso, seconds.format(new Date(iso)));
 }
 
 /** Fills a time element with how long ago a moment was; without one: never. */
