@@ -92,6 +92,7 @@ func TestEveryOptionOfRedisReachesTheStore(t *testing.T) {
 	writeFile(t, sentinels, "hunter3\n", 0o600)
 	c := defaultConfig()
 	c.Keys.PerAccount = 3
+	c.Audit.Keep = 7
 	c.Store.Redis = redisConfig{
 		URL: "rediss://elsewhere/5", Addresses: []string{"a:1", "b:2"}, SentinelPrimary: "primary", Cluster: true,
 		User: "user", PasswordFile: password, SentinelUser: "watcher", SentinelPasswordFile: sentinels,
@@ -112,7 +113,7 @@ func TestEveryOptionOfRedisReachesTheStore(t *testing.T) {
 			Addresses: []string{"a:1", "b:2"}, Cluster: true, SentinelPrimary: "primary", SentinelUser: "watcher", SentinelPassword: "hunter3",
 			User: "user", Password: "hunter2", Database: 5,
 		},
-		Prefix: "{p}", StateFile: "state", Name: "west", Mirror: mirror, PerAccount: 3, Peppers: peppers,
+		Prefix: "{p}", StateFile: "state", Name: "west", Mirror: mirror, PerAccount: 3, AuditKeep: 7, Peppers: peppers,
 		MaxStaleness: 1, ReceiptDeadline: 2, WaitReplicas: 4, FenceLag: 5, AllowUnfenced: true, Log: log,
 	}
 	if !reflect.DeepEqual(got, want) {

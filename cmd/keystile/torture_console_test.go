@@ -17,11 +17,23 @@ import (
 	"keystile/keys"
 )
 
-// useConsole runs a test of console.mjs at both sizes and in both colour schemes, each with
-// a process of its own that has the keys which prepare leaves in its store. With
-// CONSOLE_SHOTS=folder the states of the page are kept there as pictures.
+// useConsole runs a test of console.mjs as useScript does.
 func useConsole(t *testing.T, test string, prepare func(t *testing.T, store keys.Store)) {
 	t.Parallel()
+	useScript(t, "console.mjs", test, prepare)
+}
+
+// useAccounts runs a test of accounts.mjs as useScript does.
+func useAccounts(t *testing.T, test string) {
+	t.Parallel()
+	useScript(t, "accounts.mjs", test, nil)
+}
+
+// useScript runs a test of a script at both sizes and in both colour schemes, each with
+// a process of its own that has the keys which prepare leaves in its store. With
+// CONSOLE_SHOTS=folder the states of the page are kept there as pictures.
+func useScript(t *testing.T, script, test string, prepare func(t *testing.T, store keys.Store)) {
+	t.Helper()
 	for _, size := range []string{"1280x800", "390x844"} {
 		for _, scheme := range []string{"light", "dark"} {
 			t.Run(size+" "+scheme, func(t *testing.T) {
@@ -29,16 +41,16 @@ func useConsole(t *testing.T, test string, prepare func(t *testing.T, store keys
 				if prepare != nil {
 					prepareStore(t, c.folder, cache.BoltOptions{PerAccount: 1000}, prepare)
 				}
-				runConsole(t, test, c, "SIZE="+size, "SCHEME="+scheme, "SHOTS="+os.Getenv("CONSOLE_SHOTS"))
+				runConsole(t, script, test, c, "SIZE="+size, "SCHEME="+scheme, "SHOTS="+os.Getenv("CONSOLE_SHOTS"))
 			})
 		}
 	}
 }
 
-// runConsole runs a test of console.mjs once, with a process that c describes.
-func runConsole(t *testing.T, test string, c command, env ...string) {
+// runConsole runs a test of a script once, with a process that c describes.
+func runConsole(t *testing.T, script, test string, c command, env ...string) {
 	t.Helper()
-	runBrowser(t, c, env, "console.mjs", test)
+	runBrowser(t, c, env, script, test)
 }
 
 // runBrowser runs a script of the console's folder, with a process that c describes.
@@ -139,8 +151,8 @@ func TestTortureConsoleLosesNothingWhenTheStoreIsUnreachable(t *testing.T) {
 	useConsole(t, "unreachableStoreIsSaidAndNothingTypedIsLost", nil)
 }
 
-func TestTortureConsoleNeedsOnlyAKeyboard(t *testing.T) {
-	useConsole(t, "keyboardAloneIsEnough", nil)
+func TestTortureConsoleFollowsTheGuideByKeyboardAlone(t *testing.T) {
+	useConsole(t, "guideByKeyboardAlone", nil)
 }
 
 func TestTortureConsoleShowsProxiesWithTheirVersions(t *testing.T) {
@@ -149,6 +161,64 @@ func TestTortureConsoleShowsProxiesWithTheirVersions(t *testing.T) {
 
 func TestTortureConsoleIsThereWithin6RequestsAnd60KB(t *testing.T) {
 	useConsole(t, "firstPaintTakes6RequestsAnd60KB", nil)
+}
+
+// Accounts, and who holds one.
+
+func TestTortureConsoleCreatesAndChangesAccounts(t *testing.T) {
+	useAccounts(t, "accountsAreCreatedAndChanged")
+}
+
+func TestTortureConsoleShowsASuspendedAccountInItsKeys(t *testing.T) {
+	useAccounts(t, "suspendedAccountShowsInItsKeys")
+}
+
+func TestTortureConsoleDeletesAnAccountWithItsKeys(t *testing.T) {
+	useAccounts(t, "accountIsDeletedWithItsKeys")
+}
+
+func TestTortureConsoleShowsATokenOnceAndRevokesIt(t *testing.T) {
+	useAccounts(t, "tokensAreShownOnceAndRevoked")
+}
+
+func TestTortureConsoleChoosesWhoseKeysAreShown(t *testing.T) {
+	useAccounts(t, "administratorChoosesWhoseKeysAreShown")
+}
+
+func TestTortureConsoleShowsTheHolderItsOwnKeysAlone(t *testing.T) {
+	useAccounts(t, "holderSeesItsOwnKeysAndAsksForNothingElse")
+}
+
+func TestTortureConsoleTellsTheHolderOfASuspendedAccount(t *testing.T) {
+	useAccounts(t, "suspendedHolderIsToldWhy")
+}
+
+func TestTortureConsoleShowsTheAuditTrailFromTheNewest(t *testing.T) {
+	useAccounts(t, "auditTrailIsReadFromTheNewest")
+}
+
+func TestTortureConsoleWindowsDoNotOverwriteAccounts(t *testing.T) {
+	useAccounts(t, "windowsDoNotOverwriteAccounts")
+}
+
+func TestTortureConsoleStartsAfreshForAnotherPrincipal(t *testing.T) {
+	useAccounts(t, "anotherPrincipalStartsAfresh")
+}
+
+func TestTortureConsoleTellsWhichSecretWasLastUsed(t *testing.T) {
+	useAccounts(t, "lastUseTellsWhichSecretItWas")
+}
+
+func TestTortureConsoleManagesAccountsByKeyboardAlone(t *testing.T) {
+	useAccounts(t, "accountsByKeyboardAlone")
+}
+
+func TestTortureConsoleFitsAWindowOf320Pixels(t *testing.T) {
+	useAccounts(t, "viewsFitAWindowOf320Pixels")
+}
+
+func TestTortureConsoleSaysInEveryViewThatTheStoreIsUnreachable(t *testing.T) {
+	useAccounts(t, "unreachableStoreIsSaidInEveryView")
 }
 
 // hostileNames are attempts to leave the text, each of which would set "hostile" or show a dialog.
@@ -231,5 +301,5 @@ func takePicture(t *testing.T) {
 			}
 		}
 	})
-	runConsole(t, "pictureForTheReadme", c, "SIZE=1280x800", "SCHEME=light", "PICTURE="+path)
+	runConsole(t, "console.mjs", "pictureForTheReadme", c, "SIZE=1280x800", "SCHEME=light", "PICTURE="+path)
 }

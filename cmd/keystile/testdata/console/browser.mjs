@@ -45,8 +45,11 @@ export async function open(context) {
   return page;
 }
 
-export async function signIn(page) {
-  await page.getByLabel("Administrator token").fill(token);
+export const tokenField = (page) => page.getByLabel("Token", { exact: true });
+
+/** Signs in: as the administrator, or with the token of an account. */
+export async function signIn(page, text = token) {
+  await tokenField(page).fill(text);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByText(/\d+ of \d+ keys/).waitFor();
 }
@@ -61,14 +64,33 @@ export async function whole(page, state) {
   if (SHOTS) await page.screenshot({ path: `${SHOTS}/${state}-${SIZE}-${SCHEME}.png` });
 }
 
-/** Calls the API as a script does. Returns the status and the JSON. */
-export async function api(method, path, body) {
+/** Calls the API as a script does, as the administrator or with another token. Returns the status and the JSON. */
+export async function api(method, path, body, text = token) {
   const response = await fetch(`${admin}/api/v1${path}`, {
     method,
-    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+    headers: { Authorization: `Bearer ${text}`, "Content-Type": "application/json" },
     body: body && JSON.stringify(body),
   });
   return { status: response.status, ...(await response.json()) };
+}
+
+/** Returns the status of the curl line's call when it is made with a secret. */
+export async function answer(curl, secret) {
+  const { status } = await fetch(curl.match(/http\S+/)[0], { headers: { Authorization: `Bearer ${secret}` } });
+  return status;
+}
+
+/** Moves on by Tab until what has this name has the focus. */
+export async function tabTo(page, name) {
+  for (let i = 0; i < 40; i++) {
+    const found = await page.evaluate(() => {
+      const { ariaLabel, textContent, labels } = document.activeElement;
+      return (ariaLabel ?? labels?.[0]?.textContent ?? textContent).trim().replace(/\s+/g, " ");
+    });
+    if (found === name) return;
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`Tab does not reach ${name}`);
 }
 
 export async function listed() {
@@ -83,6 +105,7 @@ export const result = (page, text) => page.getByRole("log").getByText(text);
 export async function choose(page, name, action) {
   await button(page, `Actions for ${name}`).click();
   await page.getByRole("menuitem", { name: action }).click();
+  await page.locator("dialog[open]").waitFor();
 }
 
 /** Adds a key as the guide says, and returns what the dialog shows. */
@@ -99,7 +122,7 @@ export async function shown(page, title) {
 }
 
 export async function done(page) {
-  await page.getByLabel("I have saved the secret").check();
+  await page.getByLabel("I have saved the").check(); // secret, or token
   await button(page, "Done").click();
   await page.waitForFunction(() => !document.getElementById("added-secret").textContent);
 }

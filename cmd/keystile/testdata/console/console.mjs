@@ -1,13 +1,9 @@
 // The tests of the console: node console.mjs NAME. Each starts with a page that nobody has signed in to, and no key.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { add, admin, api, button, choose, done, listed, open, refuse, result, row, run, shown, signIn, storeDown, token, whole } from "./browser.mjs";
-
-/** Returns the status of the curl line's call when it is made with a secret. */
-async function answer(curl, secret) {
-  const { status } = await fetch(curl.match(/http\S+/)[0], { headers: { Authorization: `Bearer ${secret}` } });
-  return status;
-}
+import {
+  add, admin, answer, api, button, choose, done, listed, open, refuse, result, row, run, shown, signIn, storeDown, tabTo, token, tokenField, whole,
+} from "./browser.mjs";
 
 const tests = {
   async creatingTheFirstKey(page) {
@@ -416,10 +412,10 @@ const tests = {
     await again.waitFor();
     await whole(page, "sign-in-again");
     await page.keyboard.press("Escape");
-    await page.getByLabel("Administrator token").fill("a wrong one");
+    await tokenField(page).fill("a wrong one");
     await button(page, "Sign in").click();
-    await page.getByText("This is not the administrator token.").waitFor();
-    await page.getByLabel("Administrator token").fill(token);
+    await page.getByText("This token is not valid.").waitFor();
+    await tokenField(page).fill(token);
     await button(page, "Sign in").click();
     await row(page, "Typed before").waitFor(); // the call was made in the end
     await button(page, "Sign out").click();
@@ -430,7 +426,7 @@ const tests = {
   async unreachableStoreIsSaidAndNothingTypedIsLost(page) {
     await api("POST", "/keys", { name: "Kept" });
     let work = await refuse(page, "**/keys?*", "GET", ...storeDown);
-    await page.getByLabel("Administrator token").fill(token);
+    await tokenField(page).fill(token);
     await button(page, "Sign in").click();
     await page.getByRole("heading", { name: "The keys cannot be shown" }).waitFor();
     await whole(page, "unreachable");
@@ -453,22 +449,12 @@ const tests = {
     await result(page, "What you see may be out of date.").waitFor({ state: "detached" });
   },
 
-  async keyboardAloneIsEnough(page) {
+  async guideByKeyboardAlone(page) {
     const press = async (...keys) => {
       for (const key of keys) await page.keyboard.press(key);
     };
-    const focused = async (name) => {
-      for (let i = 0; i < 40; i++) {
-        const found = await page.evaluate(() => {
-          const { ariaLabel, textContent, labels } = document.activeElement;
-          return (ariaLabel ?? labels?.[0]?.textContent ?? textContent).trim();
-        });
-        if (found === name) return;
-        await press("Tab");
-      }
-      assert.fail(`Tab does not reach ${name}`);
-    };
-    await page.getByLabel("Administrator token").waitFor();
+    const focused = (name) => tabTo(page, name);
+    await tokenField(page).waitFor();
     await page.keyboard.type(token);
     await press("Enter");
     await page.getByText("No keys yet").waitFor();
