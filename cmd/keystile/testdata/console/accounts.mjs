@@ -307,10 +307,11 @@ const tests = {
 
     const work = await refuse(page, "**/audit?*", "GET", ...storeDown);
     await result(page, "What you see may be out of date.").waitFor();
+    await page.keyboard.press("End");
     await button(page, "Load older").click();
     await result(page, "The older entries cannot be shown.").waitFor();
     await work();
-    await button(page, "Load older").click();
+    await button(page, "Try again").click();
     await page.waitForFunction((count) => document.querySelectorAll("#entries > li").length === count, head.number);
     await entries.last().getByText("Account created").waitFor();
     await button(page, "Load older").waitFor({ state: "hidden" });
