@@ -30,6 +30,10 @@ var consoleTypes = map[string]string{
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
+// inertPolicy is for replies that are no page: they are framed by nobody, and if a browser
+// shows one all the same it does nothing.
+const inertPolicy = "default-src 'none'; frame-ancestors 'none'"
+
 // console serves the files of the console, the page itself at the root. It tells nothing
 // to strangers: what it shows, it asks of the API.
 func (a *Admin) console(r chi.Router) {

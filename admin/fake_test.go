@@ -321,7 +321,8 @@ func checked(t testing.TB, request *http.Request, r reply) reply {
 		t.Errorf("%v: %s", err, r.text)
 	}
 	id := r.header.Get("X-Request-Id")
-	if !requestIDShape.MatchString(id) || r.header.Get("X-Content-Type-Options") != "nosniff" || r.header.Get("Cache-Control") != "no-store" {
+	if !requestIDShape.MatchString(id) || r.header.Get("X-Content-Type-Options") != "nosniff" || r.header.Get("Cache-Control") != "no-store" ||
+		!strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
 		t.Errorf("reply %d lacks a common header: %v", r.status, r.header)
 	}
 	if r.status >= 400 && r.header.Get("Content-Type") != problemMediaType {

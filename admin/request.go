@@ -45,6 +45,7 @@ func (a *Admin) observe(next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", c.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		w.Header().Set("Content-Security-Policy", inertPolicy)
 		w.Header().Set("Cache-Control", "no-store")
 		reply := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		start := a.now()
