@@ -5,8 +5,8 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import net from "node:net";
-import { chromium } from "playwright-core";
 import { admin, api, listed, open, row, signIn } from "./browser.mjs";
+import { withBrowser } from "./launch.mjs";
 
 const page = `<!doctype html><title>Attack</title><body><script>${readFileSync("attack.js")}</script>`;
 
@@ -118,14 +118,8 @@ function stolen(read) {
   }
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ["--no-sandbox", "--disable-background-networking", "--host-resolver-rules=MAP *.test 127.0.0.1"],
-});
 const rebound = await rebinding();
-try {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(60_000);
+await withBrowser(async (context) => {
   const { key } = await api("POST", "/keys", { name: "Kept" });
   const victim = await open(context);
   await signIn(victim);
@@ -147,7 +141,5 @@ try {
   await row(victim, "Kept").waitFor(); // nobody was signed out
   assert.deepEqual(victim.faults, []);
   console.log(`${made.length} attempts: 0 bytes read, 0 framed, 0 changes`);
-} finally {
-  await browser.close();
-  for (const server of [attacker, decoy, rebound]) server.close();
-}
+});
+for (const server of [attacker, decoy, rebound]) server.close();

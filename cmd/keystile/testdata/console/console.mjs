@@ -534,26 +534,12 @@ const tests = {
     await page.getByRole("heading", { name: "API keys" }).waitFor();
   },
 
-  // In this and the next the keys are in the store before the process starts.
+  // In this the keys are in the store before the process starts.
   async pictureForTheReadme(page) {
     await signIn(page);
     await page.getByRole("listitem").nth(4).waitFor();
     await page.mouse.move(0, 0);
     await page.screenshot({ path: process.env.PICTURE });
-  },
-
-  async hostileNamesAreText(page) {
-    await signIn(page);
-    const names = (await listed()).map(({ name }) => name);
-    assert.deepEqual(await page.getByRole("listitem").getByRole("heading").allTextContents(), names);
-    for (const name of [names[0], names.at(-1)]) {
-      await page.getByRole("listitem").nth(names.indexOf(name)).locator(".more").click();
-      await page.getByRole("menuitem", { name: "Delete" }).click();
-      assert.equal(await page.locator("#confirm bdi").textContent(), name);
-      await button(page, "Cancel").click();
-    }
-    assert.equal(await page.evaluate(() => window.hostile), undefined);
-    assert.equal(await page.locator("#keys :is(img, script, iframe, a, style)").count(), 0);
   },
 
   async firstPaintTakes6RequestsAnd60KB(page) {
