@@ -6,7 +6,7 @@ import {
 } from "./page.js";
 
 const everybody = "*"; // stands for all accounts in the address
-const rows = new Map(); // by key, in the order of the list
+const rows = new Map(); // by key
 let account; // whose keys are listed
 let limit = 0;
 let etag = "";
@@ -53,8 +53,9 @@ function showAccount(wanted) {
 function showList(json, tag) {
   etag = tag;
   limit = json.limit;
-  for (const key of rows.keys()) if (!json.keys.some((record) => record.key === key)) remove(key);
-  json.keys.forEach(place);
+  const present = new Set(json.keys.map((record) => record.key));
+  for (const key of rows.keys()) if (!present.has(key)) remove(key);
+  json.keys.forEach(placeAt);
   showCount();
 }
 
@@ -76,6 +77,13 @@ function showCount() {
   $("empty").hidden = rows.size > 0;
   $("columns").hidden = rows.size === 0;
   $("suspended").hidden = all || ![...rows.values()].some(({ record }) => record.suspended);
+}
+
+/** Shows a record as the row of this index: others may have added keys before one that was added here. */
+function placeAt(record, index) {
+  const { element } = place(record);
+  const there = $("keys").children[index];
+  if (there !== element) there.before(element);
 }
 
 /** Shows a record, in a new row where there is none. */
