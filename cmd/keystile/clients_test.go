@@ -61,7 +61,7 @@ func runNode(t *testing.T, folder string, env []string, args ...string) []byte {
 	if _, err := os.Stat(filepath.Join(folder, "node_modules", ".package-lock.json")); err != nil {
 		t.Fatalf("the npm packages of cmd/keystile/%s are missing: run make test, or (cd cmd/keystile/%s && npm ci --ignore-scripts)", folder, folder)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", args...)
 	node.Dir = folder
