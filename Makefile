@@ -26,9 +26,9 @@ test: testrun ## install what the tests need, then run all: with -race, then tho
 		-- -count=1 -p 1 -timeout 30m -run '^TestMeasured' ./... \
 		-- -C tools -count=1 ./...
 
-torture: ## run the tests that take long, one package after the other, and print their figures (about 25 minutes)
+torture: ## run the tests that take long, one package after the other, and print their figures (about 50 minutes)
 	tools/install-needs.sh torture
-	go test -tags torture -run '^TestTorture' -count=1 -p 1 -timeout 60m -v ./...
+	go test -tags torture -run '^TestTorture' -count=1 -p 1 -timeout 90m -v ./...
 
 faults: ## seed one small defect after the other into a copy: does a test fail for each? (about 2 minutes)
 	tools/install-needs.sh

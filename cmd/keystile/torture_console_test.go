@@ -4,10 +4,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,21 +31,25 @@ func useAccounts(t *testing.T, test string) {
 	useScript(t, "accounts.mjs", test, nil)
 }
 
-// useScript runs a test of a script at both sizes and in both colour schemes, each with
-// a process of its own that has the keys which prepare leaves in its store. With
-// CONSOLE_SHOTS=folder the states of the page are kept there as pictures.
+// useScript runs a test of a script 20 times in a row: 5 times at each size in each colour
+// scheme, each with a process of its own that has the keys which prepare leaves in its
+// store. CONSOLE_RUNS=4 is enough while working on it. With CONSOLE_SHOTS=folder the states
+// of the page are kept there as pictures.
 func useScript(t *testing.T, script, test string, prepare func(t *testing.T, store keys.Store)) {
 	t.Helper()
-	for _, size := range []string{"1280x800", "390x844"} {
-		for _, scheme := range []string{"light", "dark"} {
-			t.Run(size+" "+scheme, func(t *testing.T) {
-				c := command{folder: t.TempDir()}
-				if prepare != nil {
-					prepareStore(t, c.folder, cache.BoltOptions{PerAccount: 1000}, prepare)
-				}
-				runConsole(t, script, test, c, "SIZE="+size, "SCHEME="+scheme, "SHOTS="+os.Getenv("CONSOLE_SHOTS"))
-			})
-		}
+	runs, err := strconv.Atoi(cmp.Or(os.Getenv("CONSOLE_RUNS"), "20"))
+	if err != nil {
+		t.Fatalf("CONSOLE_RUNS: %v", err)
+	}
+	for i := range runs {
+		size, scheme := []string{"1280x800", "390x844"}[i/2%2], []string{"light", "dark"}[i%2]
+		t.Run(fmt.Sprintf("%s %s %d", size, scheme, i/4+1), func(t *testing.T) {
+			c := command{folder: t.TempDir()}
+			if prepare != nil {
+				prepareStore(t, c.folder, cache.BoltOptions{PerAccount: 1000}, prepare)
+			}
+			runConsole(t, script, test, c, "SIZE="+size, "SCHEME="+scheme, "SHOTS="+os.Getenv("CONSOLE_SHOTS"))
+		})
 	}
 }
 
