@@ -239,7 +239,9 @@ return #all`
 func killedWithRedis(t *testing.T, kills int) {
 	const stream = "{keystile}:audit"
 	server, upstream := redistest.Start(t, redistest.Options{AppendOnly: "always"}), newSample(t).URL
-	a := newAudited(t, func() *process { return startServe(t, upstream, atRedis(server.Addr(), "only")) })
+	a := newAudited(t, func() *process {
+		return startServe(t, upstream, atRedis(server.Addr(), "only", "max_staleness: 3s", "receipt_deadline: 1s"))
+	})
 	awaitReady(t, a.p)
 	var entries []keys.Entry
 	for i := range kills {
