@@ -15,16 +15,23 @@ function guard() {
 const some = (all) => all.filter((_, i) => i % 8 === 0); // with these is done what takes long
 
 /** Returns the names that the rows show, and the dialogs that can be opened for some, in the order of the rows. */
-function shownNames() {
+async function shownNames() {
   const some = (all) => all.filter((_, i) => i % 8 === 0);
   const text = (selector) => document.querySelector(selector).textContent;
   const rows = [...document.querySelectorAll("#keys > li")];
-  const opened = (row, item, dialog, read) => {
+  const opened = async (row, item, id, read) => {
+    const dialog = document.getElementById(id);
     row.querySelector(".more").click();
     document.getElementById(item).click();
+    while (!dialog.open) await new Promise(requestAnimationFrame); // its module may have to be loaded
     const name = read();
-    document.getElementById(dialog).close();
+    dialog.close();
     return name;
+  };
+  const openedEach = async (rows, ...how) => {
+    const names = [];
+    for (const row of rows) names.push(await opened(row, ...how));
+    return names;
   };
   const label = (row, selector, frame) => row.querySelector(selector).getAttribute("aria-label").replace(frame, "");
   return {
@@ -32,8 +39,8 @@ function shownNames() {
     switch: rows.map((row) => label(row, ".switch", / active$/)),
     copy: rows.map((row) => label(row, ".copy", /^Copy key of /)),
     more: rows.map((row) => label(row, ".more", /^Actions for /)),
-    "delete dialog": some(rows).map((row) => opened(row, "menu-delete", "confirm", () => text("#confirm bdi"))),
-    "rotate dialog": some(rows).map((row) => opened(row, "menu-rotate", "rotate", () => text("#rotate-name"))),
+    "delete dialog": await openedEach(some(rows), "menu-delete", "confirm", () => text("#confirm bdi")),
+    "rotate dialog": await openedEach(some(rows), "menu-rotate", "rotate", () => text("#rotate-name")),
   };
 }
 

@@ -50,9 +50,10 @@ async function useWindow({ names, until }) {
     act();
     return shown(() => told(known, error));
   };
-  const menu = (row, item) => {
+  const menu = async (row, item, dialog) => {
     row.querySelector(".more").click();
     $(item).click();
+    await shown(() => $(dialog).open);
   };
   const send = async (dialog, error) => {
     const text = await result(() => $(dialog).querySelector("form").requestSubmit(), error);
@@ -62,13 +63,13 @@ async function useWindow({ names, until }) {
   };
   const acts = {
     switch: (row) => result(() => row.querySelector(".switch").click()),
-    rename(row) {
-      menu(row, "menu-rename");
+    async rename(row) {
+      await menu(row, "menu-rename", "rename");
       $("name").value = pick(names.filter((name) => name !== $("name").value));
       return send("rename", "name-error");
     },
-    delete(row) {
-      menu(row, "menu-delete");
+    async delete(row) {
+      await menu(row, "menu-delete", "confirm");
       return send("confirm", "confirm-error");
     },
     async add() {
