@@ -289,6 +289,29 @@ func TestEditedOrRemovedEntryIsNoticed(t *testing.T) {
 	}
 }
 
+// TestTrimmingHidesNoRemoval has the oldest entries removed behind everybody's back. A change
+// that took what is left for all there was would make the trail whole again.
+func TestTrimmingHidesNoRemoval(t *testing.T) {
+	kinds(t, func(t *testing.T, start func() string) {
+		address := start()
+		m := join(t, address, func(o *RedisOptions) { inHaste(o); o.AuditKeep = 20 })
+		m.busy(24)
+		c := look(t, address)
+		c.replaceEntries(func(number int, _ map[string]any) bool { return number > 12 })
+		m.busy(4)
+		page, err := m.Audit(t.Context(), 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page.Anchor.Number != 4 || len(page.Entries) != 16 {
+			t.Errorf("entries 5 to 12 were removed; then the anchor is %d, with %d entries", page.Anchor.Number, len(page.Entries))
+		}
+		if _, err := page.Anchor.Follow(page.Entries[0]); !errors.Is(err, keys.ErrTrail) {
+			t.Errorf("the first entry that is left: %v", err)
+		}
+	})
+}
+
 // replaceEntries writes the trail again as keep changes it, without the entries that it
 // refuses, and returns what it was.
 func (c *rawStore) replaceEntries(keep func(number int, sealed map[string]any) bool) (was []redis.XMessage) {

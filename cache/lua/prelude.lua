@@ -124,16 +124,16 @@ local function moved(more)
 end
 
 -- chain appends an entry to the trail, as the first write of its change, and trims the oldest. head is its number and hash.
+-- Where the entry that would become the anchor is missing, which is for whoever checks the trail to see, nothing is trimmed.
 local function chain(head, sealed)
   local n, hash = string.match(head, '^(%d+) (%x+)$')
   local trimmed = number(string.match(redis.call('HGET', META, 'anchor') or '', '^%d+'))
   local last = math.min(number(n) - number(ARGV[6]), trimmed + TRIMMED)
   local oldest
-  if last > trimmed then oldest = redis.call('XRANGE', AUDIT, text(last) .. '-0', '+', 'COUNT', 1)[1] end
+  if last > trimmed then oldest = redis.call('XRANGE', AUDIT, text(last) .. '-0', text(last) .. '-0')[1] end
   if oldest then
-    local id = string.match(oldest[1], '^%d+')
-    redis.call('XADD', AUDIT, 'MINID', '=', text(number(id) + 1) .. '-0', n .. '-0', 'h', hash, 't', sealed)
-    redis.call('HSET', META, 'head', head, 'anchor', id .. ' ' .. oldest[2][2])
+    redis.call('XADD', AUDIT, 'MINID', '=', text(last + 1) .. '-0', n .. '-0', 'h', hash, 't', sealed)
+    redis.call('HSET', META, 'head', head, 'anchor', text(last) .. ' ' .. oldest[2][2])
   else
     redis.call('XADD', AUDIT, n .. '-0', 'h', hash, 't', sealed)
     redis.call('HSET', META, 'head', head)
