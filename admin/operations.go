@@ -159,7 +159,7 @@ var (
 	}
 	signInOperation = description{
 		id: "sign-in", summary: "Sign in", access: everybody,
-		text:   "Begins a session under a new id, kept by a cookie. The answer to a wrong token may come late.",
+		text:   "Begins a session under a new id, kept by a cookie. The answer to a wrong token may come late. Of one token there are 100 sessions at most: for one more the oldest ends.",
 		errors: []kind{bodyTooLarge, invalidBody},
 	}
 	signOutOperation = description{

@@ -17,6 +17,7 @@ const (
 	sessionPath     = apiBase + "/session"
 	sessionIdle     = 30 * time.Minute
 	sessionLifetime = 12 * time.Hour
+	maxSessions     = 100 // of one principal
 
 	sessionCookie       = "keystile_session"
 	secureSessionCookie = "__Host-keystile_session" // browsers drop it without TLS
@@ -24,17 +25,20 @@ const (
 )
 
 // sessions are the sign-ins of the console. They live in the memory of this process: a
-// restart signs everybody out.
+// restart signs everybody out. Of one principal there are maxSessions at most: for one more
+// its oldest ends, or whoever has an account's token could fill the memory.
 type sessions struct {
 	mu      sync.Mutex // a use must not bring back what a sign-out has ended
+	store   *memstore.MemStore
 	manager *scs.SessionManager
 }
 
 // newSessions does without scs.New: its codec, encoding/gob, is 200 kB of binary.
 func newSessions() *sessions {
-	return &sessions{manager: &scs.SessionManager{
+	store := memstore.New()
+	return &sessions{store: store, manager: &scs.SessionManager{
 		IdleTimeout: sessionIdle, Lifetime: sessionLifetime,
-		Store: memstore.New(), HashTokenInStore: true, Codec: sessionCodec{},
+		Store: store, HashTokenInStore: true, Codec: sessionCodec{},
 	}}
 }
 
@@ -86,9 +90,34 @@ func (s *sessions) start(ctx context.Context, old, principal string) (id string,
 	if err := s.manager.RenewToken(ctx); err != nil {
 		return "", err
 	}
+	if err := s.makeRoom(principal); err != nil {
+		return "", err
+	}
 	s.manager.Put(ctx, sessionPrincipal, principal)
 	id, _, err = s.manager.Commit(ctx)
 	return id, err
+}
+
+// makeRoom ends the oldest session of a principal that has as many as it may.
+func (s *sessions) makeRoom(principal string) error {
+	all, err := s.store.All()
+	if err != nil {
+		return err
+	}
+	count, oldest, earliest := 0, "", time.Time{}
+	for key, text := range all {
+		deadline, values, err := sessionCodec{}.Decode(text)
+		if err != nil || values[sessionPrincipal] != principal {
+			continue
+		}
+		if count++; count == 1 || deadline.Before(earliest) {
+			oldest, earliest = key, deadline
+		}
+	}
+	if count < maxSessions {
+		return nil
+	}
+	return s.store.Delete(oldest)
 }
 
 func (s *sessions) end(ctx context.Context, id string) error {

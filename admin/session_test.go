@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -183,7 +182,7 @@ func TestCookieOverTLSIsBoundToTheHost(t *testing.T) {
 func inBubble(t *testing.T, test func(*testing.T, *sessions)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSessions()
-		defer s.manager.Store.(*memstore.MemStore).StopCleanup()
+		defer s.store.StopCleanup()
 		test(t, s)
 	})
 }
@@ -224,6 +223,34 @@ func TestSessionExpiresInTheEndHoweverItIsUsed(t *testing.T) {
 		time.Sleep(time.Second)
 		if s.principal(t.Context(), id, true) != "" {
 			t.Error("it is endless")
+		}
+	})
+}
+
+func TestOldestSessionOfAPrincipalGivesWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *sessions) {
+		start := func(old, principal string) string {
+			id, err := s.start(t.Context(), old, principal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+			return id
+		}
+		administrators := start("", administrator)
+		var ids []string
+		for range maxSessions + 3 {
+			ids = append(ids, start("", "GEZDGNBVGY3TQ"))
+		}
+		last := len(ids) - 1
+		ids[last] = start(ids[last], "GEZDGNBVGY3TQ") // in the place of the one before
+		for i, id := range ids {
+			if there := s.principal(t.Context(), id, false) != ""; there != (i >= 3) {
+				t.Errorf("session %d is there: %v", i, there)
+			}
+		}
+		if s.principal(t.Context(), administrators, false) == "" {
+			t.Error("an account ended the session of an administrator")
 		}
 	})
 }
