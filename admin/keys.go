@@ -200,7 +200,7 @@ func (in *createInput) draft(who principal) (keys.Draft, error) {
 // operationOf makes the creation of draft repeatable under the principal's key.
 func operationOf(who principal, key string, draft keys.Draft) keys.Operation {
 	request, _ := json.Marshal([]any{draft.Account, draft.Name, draft.Rate}) // cannot fail: strings and finite numbers
-	return keys.Operation{Key: who.String() + "\x00" + key, Request: sha256.Sum256(request)}
+	return keys.Operation{Key: who.scope() + "\x00" + key, Request: sha256.Sum256(request)}
 }
 
 // nameOf returns the name in a member, or none when it was not sent.

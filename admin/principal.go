@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -36,6 +37,15 @@ func (p principal) String() string {
 		return "account:" + p.account.ID
 	}
 	return ""
+}
+
+// scope is whose Idempotency-Keys are the same: of an account that was deleted and made again
+// under its id, those of before mean nothing.
+func (p principal) scope() string {
+	if p.administrator {
+		return p.String()
+	}
+	return p.String() + " " + p.account.Created.UTC().Format(time.RFC3339Nano)
 }
 
 // owns returns keys.ErrNotFound unless the principal may know of an account's keys. It is

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -211,6 +212,19 @@ func TestIdempotencyKeyIsScopedToThePrincipal(t *testing.T) {
 		}
 		made[first] = true
 	}
+}
+
+// TestIdempotencyKeyEndsWithItsAccount has another customer get the id of one that has gone.
+func TestIdempotencyKeyEndsWithItsAccount(t *testing.T) {
+	b := newBench(t)
+	b.as(b.account("acme"), "POST", "/api/v1/keys", "", "Idempotency-Key", "1").wants(t, 201, "")
+	b.send("DELETE", "/api/v1/accounts/acme?with_keys=true", "").wants(t, 200, "")
+	token := b.account("acme")
+	again := b.store.accounts["acme"]
+	again.Created = again.Created.Add(time.Millisecond)
+	b.store.accounts["acme"] = again
+	b.as(token, "POST", "/api/v1/keys", `{"name":"other"}`, "Idempotency-Key", "1").wants(t, 201, "")
+	b.as(token, "POST", "/api/v1/keys", `{"name":"other"}`, "Idempotency-Key", "1").wants(t, 200, "")
 }
 
 func TestIdempotencyKeyIsRefusedWhereNobodyRemembersIt(t *testing.T) {
