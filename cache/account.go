@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"keystile/keys"
 )
@@ -43,10 +42,18 @@ func permittedAccount(before, after keys.Account) keys.Account {
 	return before
 }
 
-// entryBy returns an entry of the trail that says who made the change, and when.
-func entryBy(actor keys.Actor, now time.Time, action keys.Action) keys.Entry {
-	return keys.Entry{
-		Time: now, Action: action,
-		Principal: actor.Principal, Token: actor.Token, Peer: actor.Peer, RequestID: actor.RequestID,
+// deletable returns why an account must not be deleted, or nil.
+func deletable(account *keys.Account, hasKeys, withKeys bool, check func(keys.Account) error) error {
+	if account.ID == keys.DefaultAccount {
+		return keys.ErrDefaultAccount
 	}
+	if check != nil {
+		if err := check(*account); err != nil {
+			return err
+		}
+	}
+	if hasKeys && !withKeys {
+		return keys.ErrAccountHasKeys
+	}
+	return nil
 }

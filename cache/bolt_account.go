@@ -63,9 +63,7 @@ func (s *step) makeAccount(account keys.Account) (keys.Account, error) {
 	if err != nil {
 		return account, err
 	}
-	e := s.entry(keys.AccountCreated)
-	e.Account, e.After = account.ID, keys.AccountState(&account)
-	return account, s.record(e)
+	return account, s.record(accountEntry(keys.AccountCreated, nil, &account, s.now))
 }
 
 // accountOf returns an account, and makes it if there is none.
@@ -120,9 +118,7 @@ func (s *step) replaceAccount(before, after *keys.Account) error {
 	if err != nil {
 		return err
 	}
-	e := s.entry(keys.AccountUpdated)
-	e.Account, e.Before, e.After = after.ID, keys.AccountState(before), keys.AccountState(after)
-	return s.record(e)
+	return s.record(accountEntry(keys.AccountUpdated, before, after, s.now))
 }
 
 // suspend marks all keys of an account, or takes the mark away.
@@ -150,19 +146,11 @@ func (b *Bolt) DeleteAccount(
 	var receipt keys.Receipt
 	err := b.write(ctx, "deleting an account", func(s *step) error {
 		account, err := readAccount(s.Tx, id)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case id == keys.DefaultAccount:
-			return own(keys.ErrDefaultAccount)
 		}
-		if check != nil {
-			if err := own(check(account)); err != nil {
-				return err
-			}
-		}
-		if !withKeys && countNames(s.Tx, id, 1) > 0 {
-			return own(keys.ErrAccountHasKeys)
+		if err := own(deletable(&account, countNames(s.Tx, id, 1) > 0, withKeys, check)); err != nil {
+			return err
 		}
 		receipt.Version, err = s.removeAccount(&account)
 		return err
@@ -180,8 +168,7 @@ func (s *step) removeAccount(account *keys.Account) (version uint64, err error) 
 		return 0, err
 	}
 	slices.SortFunc(all, byBirth)
-	e := s.entry(keys.AccountDeleted)
-	e.Account, e.Before = account.ID, keys.AccountState(account)
+	e := accountEntry(keys.AccountDeleted, account, nil, s.now)
 	for i := range all {
 		e.Keys = append(e.Keys, all[i].ID.String())
 		if err := s.remove(&all[i].Record, storeVersion(s.Tx)+1); err != nil {

@@ -41,25 +41,15 @@ func readTrail(tx *bbolt.Tx, after uint64, limit int) (keys.TrailPage, error) {
 	return page, nil
 }
 
-// entry returns an entry for the step's change, but for what it changes.
-func (s *step) entry(action keys.Action) keys.Entry { return entryBy(s.actor, s.now, action) }
-
 // keyEntry returns the entry for a change of a key; before or after may be nil.
 func (s *step) keyEntry(action keys.Action, before, after *keys.Record) keys.Entry {
-	e := s.entry(action)
-	if before != nil {
-		e.Account, e.Subject, e.Before = before.Account, before.ID.String(), keys.KeyState(before, s.now)
-	}
-	if after != nil {
-		e.Account, e.Subject, e.After = after.Account, after.ID.String(), keys.KeyState(after, s.now)
-	}
-	return e
+	return keyEntry(action, before, after, s.now)
 }
 
 // record puts an entry for the last change at the end of the audit trail.
 func (s *step) record(e keys.Entry) error {
 	e.Version = storeVersion(s.Tx)
-	sealed, head, err := keys.Seal(readLink(s.Tx, metaHead), e)
+	sealed, head, err := keys.Seal(readLink(s.Tx, metaHead), madeBy(s.actor, e))
 	if err != nil {
 		return err
 	}

@@ -56,9 +56,7 @@ func (s *step) putToken(kept *storedToken) error {
 	if err != nil {
 		return err
 	}
-	e := s.entry(keys.TokenCreated)
-	e.Account, e.Subject, e.After = kept.Account, kept.ID, keys.TokenState(&kept.AccountToken)
-	return s.record(e)
+	return s.record(tokenEntry(keys.TokenCreated, nil, &kept.AccountToken, s.now))
 }
 
 // Token returns a token, or [keys.ErrNoToken].
@@ -124,9 +122,7 @@ func (s *step) removeToken(token *keys.AccountToken, version uint64) error {
 	if err != nil {
 		return err
 	}
-	e := s.entry(keys.TokenDeleted)
-	e.Account, e.Subject, e.Before = token.Account, token.ID, keys.TokenState(token)
-	return s.record(e)
+	return s.record(tokenEntry(keys.TokenDeleted, token, nil, s.now))
 }
 
 // deleteTokens removes all tokens of an account.

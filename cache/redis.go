@@ -188,15 +188,13 @@ func (r *Redis) Get(ctx context.Context, id keys.ID) (keys.Record, error) {
 // readRecord reads a record from the store that this process knows: that another has
 // none means nothing.
 func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored, error) {
-	pipe := s.conn.TxPipeline()
-	store := pipe.HGet(ctx, r.name("meta"), "store")
-	text := pipe.HGet(ctx, r.name("records"), string(id[:]))
-	used := pipe.HGet(ctx, r.name("used"), string(id[:]))
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	var text, used *redis.StringCmd
+	err := r.ask(ctx, s, func(pipe redis.Pipeliner) {
+		text = pipe.HGet(ctx, r.name("records"), string(id[:]))
+		used = pipe.HGet(ctx, r.name("used"), string(id[:]))
+	})
+	if err != nil {
 		return stored{}, err
-	}
-	if err := r.known(store.Val()); err != nil {
-		return stored{}, own(err)
 	}
 	if errors.Is(text.Err(), redis.Nil) {
 		return stored{}, own(keys.ErrNotFound)
@@ -204,6 +202,18 @@ func (r *Redis) readRecord(ctx context.Context, s *session, id keys.ID) (stored,
 	kept, err := decodeText(id, text.Val())
 	kept.LastUsed = parseUse(used.Val())
 	return kept, err
+}
+
+// ask sends queries, at one moment of the store that this process knows. That one finds
+// nothing is no error.
+func (r *Redis) ask(ctx context.Context, s *session, queries func(redis.Pipeliner)) error {
+	pipe := s.conn.TxPipeline()
+	store := pipe.HGet(ctx, r.name("meta"), "store")
+	queries(pipe)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return own(r.known(store.Val()))
 }
 
 // known returns an error unless a store is the one that this process has found.

@@ -53,14 +53,9 @@ func accountOf(id, text string) (keys.Account, error) {
 // Account returns an account, or [keys.ErrNoAccount].
 func (r *Redis) Account(ctx context.Context, id string) (account keys.Account, err error) {
 	err = r.read(ctx, "reading an account", func(s *session) (err error) {
-		pipe := s.conn.TxPipeline()
-		store := pipe.HGet(ctx, r.name("meta"), "store")
-		text := pipe.HGet(ctx, r.name("accounts"), id)
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		var text *redis.StringCmd
+		if err := r.ask(ctx, s, func(pipe redis.Pipeliner) { text = pipe.HGet(ctx, r.name("accounts"), id) }); err != nil {
 			return err
-		}
-		if err := r.known(store.Val()); err != nil {
-			return own(err)
 		}
 		account, err = accountOf(id, text.Val())
 		return err
@@ -71,14 +66,9 @@ func (r *Redis) Account(ctx context.Context, id string) (account keys.Account, e
 // Accounts returns all accounts by id.
 func (r *Redis) Accounts(ctx context.Context) (all []keys.Account, err error) {
 	err = r.read(ctx, "listing accounts", func(s *session) (err error) {
-		pipe := s.conn.TxPipeline()
-		store := pipe.HGet(ctx, r.name("meta"), "store")
-		texts := pipe.HGetAll(ctx, r.name("accounts"))
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		var texts *redis.MapStringStringCmd
+		if err := r.ask(ctx, s, func(pipe redis.Pipeliner) { texts = pipe.HGetAll(ctx, r.name("accounts")) }); err != nil {
 			return err
-		}
-		if err := r.known(store.Val()); err != nil {
-			return own(err)
 		}
 		all, err = decodeAccounts(texts.Val())
 		return err
@@ -99,19 +89,6 @@ func decodeAccounts(texts map[string]string) (all []keys.Account, err error) {
 	}
 	slices.SortFunc(all, func(a, b keys.Account) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
-}
-
-// accountEntry is what the trail says of a change of an account; nil: there was none, or
-// is none.
-func accountEntry(action keys.Action, before, after *keys.Account, now time.Time) keys.Entry {
-	e := keys.Entry{Time: now, Action: action}
-	if before != nil {
-		e.Account, e.Before = before.ID, keys.AccountState(before)
-	}
-	if after != nil {
-		e.Account, e.After = after.ID, keys.AccountState(after)
-	}
-	return e
 }
 
 // CreateAccount keeps a new, active account. See [keys.Accounts].
@@ -270,7 +247,7 @@ func (r *Redis) DeleteAccount(
 			if err != nil {
 				return nil, unavailable(doing, err)
 			}
-			if err := deletable(&before, len(seen.keys), withKeys, check); err != nil {
+			if err := deletable(&before, len(seen.keys) > 0, withKeys, check); err != nil {
 				return nil, err
 			}
 			s.from, s.to = seen.position, seen.position
@@ -288,20 +265,4 @@ func (r *Redis) DeleteAccount(
 		return none, err
 	}
 	return r.receipt(ctx, s, parseNumber(answer[1])), nil
-}
-
-// deletable returns why an account must not be deleted, or nil.
-func deletable(account *keys.Account, held int, withKeys bool, check func(keys.Account) error) error {
-	if account.ID == keys.DefaultAccount {
-		return keys.ErrDefaultAccount
-	}
-	if check != nil {
-		if err := check(*account); err != nil {
-			return err
-		}
-	}
-	if held > 0 && !withKeys {
-		return keys.ErrAccountHasKeys
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -76,14 +77,9 @@ func (r *Redis) changeToken(
 // Token returns a token, or [keys.ErrNoToken].
 func (r *Redis) Token(ctx context.Context, id string) (token keys.AccountToken, err error) {
 	err = r.read(ctx, "reading a token", func(s *session) error {
-		pipe := s.conn.TxPipeline()
-		store := pipe.HGet(ctx, r.name("meta"), "store")
-		text := pipe.HGet(ctx, r.name("tokens"), id)
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		var text *redis.StringCmd
+		if err := r.ask(ctx, s, func(pipe redis.Pipeliner) { text = pipe.HGet(ctx, r.name("tokens"), id) }); err != nil {
 			return err
-		}
-		if err := r.known(store.Val()); err != nil {
-			return own(err)
 		}
 		if errors.Is(text.Err(), redis.Nil) {
 			return own(keys.ErrNoToken)
@@ -128,6 +124,6 @@ func decodeTokens(pairs []string) (found []keys.AccountToken, err error) {
 		made[token.ID] = parseNumber(pair[0])
 		found = append(found, token)
 	}
-	slices.SortFunc(found, func(a, b keys.AccountToken) int { return int(made[a.ID]) - int(made[b.ID]) })
+	slices.SortFunc(found, func(a, b keys.AccountToken) int { return cmp.Compare(made[a.ID], made[b.ID]) })
 	return found, nil
 }

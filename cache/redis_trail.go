@@ -38,8 +38,7 @@ func (s *sealer) seal(e keys.Entry) ([]any, error) {
 	if e.Version == 0 {
 		e.Version = s.to.version + 1
 	}
-	e.Principal, e.Token, e.Peer, e.RequestID = s.actor.Principal, s.actor.Token, s.actor.Peer, s.actor.RequestID
-	sealed, head, err := keys.Seal(s.to.head, e)
+	sealed, head, err := keys.Seal(s.to.head, madeBy(s.actor, e))
 	s.to = position{e.Version, head}
 	return []any{linkText(head), sealed.Text}, err
 }
@@ -48,18 +47,6 @@ func (s *sealer) seal(e keys.Entry) ([]any, error) {
 func (s *sealer) one(e keys.Entry, args ...any) ([]any, error) {
 	sealed, err := s.seal(e)
 	return append(sealed, args...), err
-}
-
-// keyEntry is what the trail says of a change of a key; nil: there was none, or is none.
-func keyEntry(action keys.Action, before, after *keys.Record, now time.Time) keys.Entry {
-	e := keys.Entry{Time: now, Action: action}
-	if before != nil {
-		e.Account, e.Subject, e.Before = before.Account, before.ID.String(), keys.KeyState(before, now)
-	}
-	if after != nil {
-		e.Account, e.Subject, e.After = after.Account, after.ID.String(), keys.KeyState(after, now)
-	}
-	return e
 }
 
 // turns lets changes seal and write one at a time.
