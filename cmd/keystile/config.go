@@ -74,7 +74,7 @@ type clientTimeouts struct {
 }
 
 type adminConfig struct {
-	Listen         string    `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. Beyond loopback it needs tls, or allow_plain_http. It keeps 100 connections. For one more it closes another: first those that have not brought the token or a session, of them those from this machine last, then idle ones that have; never one that is serving an administrator."`
+	Listen         string    `yaml:"listen" is:"address" doc:"Address of the admin listener, as host:port. Beyond loopback it needs tls, or allow_plain_http. It keeps 100 connections. For one more it closes another: first those that have not brought a token or a session, of them those from this machine last, then those of accounts, then idle ones of administrators; never one that is serving an administrator."`
 	TLS            tlsConfig `yaml:"tls" doc:"Certificate of the admin listener; both files or neither. Without them the listener speaks plain HTTP. It speaks HTTP/1.1 either way. The name in it that administrators use belongs into hosts."`
 	AllowPlainHTTP bool      `yaml:"allow_plain_http" doc:"Listen beyond loopback without TLS, where the administrator's token crosses the network readable: for a private network, or behind something that encrypts."`
 	TokenFile      string    `yaml:"token_file" is:"required" doc:"File with the administrator's token, made at the first start with mode 0600. The variable KEYSTILE_ADMIN_TOKEN takes its place."`
@@ -83,7 +83,7 @@ type adminConfig struct {
 }
 
 type keysConfig struct {
-	PerAccount int    `yaml:"per_account" min:"1" doc:"Keys that one account may have at once."`
+	PerAccount int    `yaml:"per_account" min:"1" doc:"Keys that an account without a limit of its own may have at once."`
 	PepperFile string `yaml:"pepper_file" doc:"File with one pepper of at least 32 characters on each line: the first signs the digests of new secrets, all of them verify. Empty: no pepper. Keep a copy: no secret can be verified without the pepper that signed it."`
 }
 
