@@ -7,11 +7,12 @@
 //
 // A request passes, in this order: a request id, the check of the Host header
 // against DNS rebinding, the check against cross-origin requests of browsers, the
-// token or the cookie of a console's session, the size and media type of the body, who may
-// call the operation (principal.go), strict JSON, the operation. With the cookie a change must be announced as JSON
-// even where it has no body: no form of another page can do that. Every refusal is a
-// problem document (RFC 9457) with a code from one table (problem.go); what went wrong
-// inside is only logged, with the request id.
+// token or the cookie of a console's session, the size and media type of the body, once
+// more the session or the account's token, who may call the operation (principal.go),
+// strict JSON, the operation. With the cookie a change must be announced as JSON even
+// where it has no body: no form of another page can do that. Every refusal is a problem
+// document (RFC 9457) with a code from one table (problem.go); what went wrong inside is
+// only logged, with the request id.
 //
 // There are two kinds of principal. An administrator does everything. An account, by a token
 // that is looked up in the store for each request, sees and changes its own keys, and reads
@@ -20,14 +21,14 @@
 //
 // /healthz and /readyz stand outside the checks, so that a probe may call them by any
 // name and without a token; they tell nothing but whether the process serves.
-// /metrics needs the right Host, and the administrator token unless the caller sits on
-// this machine.
+// /metrics needs the right Host, and an administrator's token or session unless the
+// caller sits on this machine.
 //
 // Not promised: that an account learns nothing at all of others, for versions count the
 // changes of the whole store, and receipts name processes. The server encrypts nothing
-// until its TLSConfig is set. Sessions are in
-// memory: a restart signs out, and each process has its own. Browsers keep cookies by host
-// and not by port: two consoles on one host sign each other out.
+// until its TLSConfig is set. Sessions are in memory: a restart signs out, and each process
+// has its own. Browsers keep cookies by host and not by port: two consoles on one host sign
+// each other out.
 package admin
 
 import (
@@ -187,8 +188,8 @@ func (a *Admin) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 
 // NewServer returns a server for the admin listener, HTTP/1.1 alone, with limits on time
 // and size that suit short requests, and on connections (MaxConnections). To serve TLS, set
-// its TLSConfig. Close and Shutdown are the
-// caller's. A nil log discards what net/http has to say.
+// its TLSConfig. Close and Shutdown are the caller's. A nil log discards what net/http has
+// to say.
 func NewServer(a *Admin, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

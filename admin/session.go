@@ -63,7 +63,8 @@ func (sessionCodec) Decode(text []byte) (time.Time, map[string]any, error) {
 }
 
 // principal returns who signed in to the session id: administrator, or the id of an
-// account's token; empty: there is no such session, or it has expired. Only a use puts off its idle expiry.
+// account's token; empty: there is no such session, or it has expired. Only a use puts off
+// its idle expiry.
 func (s *sessions) principal(ctx context.Context, id string, use bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

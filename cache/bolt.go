@@ -23,7 +23,8 @@ type BoltOptions struct {
 	// Mirror is loaded before OpenBolt returns, and has every later change before the
 	// call that made it returns. nil: none.
 	Mirror *Mirror
-	// PerAccount is how many keys an account may have; 0: DefaultPerAccount.
+	// PerAccount is how many keys an account may have that has no limit of its own; 0:
+	// DefaultPerAccount.
 	PerAccount int
 	// AuditKeep is how many entries of the audit trail are kept; 0: keys.DefaultAuditKeep.
 	AuditKeep int
@@ -36,9 +37,10 @@ type BoltOptions struct {
 	Log *slog.Logger
 }
 
-// Bolt is a [keys.Store], with its accounts and its audit trail, in one file, for one process. Every change is on the disk
-// (fsync), in the Mirror and with every watcher before its call returns; so a
-// receipt never has anything pending. Open one with [OpenBolt].
+// Bolt is a [keys.Store], with its accounts and its audit trail, in one file, for one
+// process. Every change is on the disk (fsync), in the Mirror and with every watcher
+// before its call returns; so a receipt never has anything pending. Open one with
+// [OpenBolt].
 type Bolt struct {
 	path       string
 	db         *bbolt.DB

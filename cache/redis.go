@@ -32,7 +32,7 @@ type RedisOptions struct {
 	Name string
 
 	Mirror     *Mirror       // filled and kept fresh; nil: one of its own
-	PerAccount int           // keys that an account may have which has no limit of its own; 0: DefaultPerAccount
+	PerAccount int           // keys that an account may have that has no limit of its own; 0: DefaultPerAccount
 	AuditKeep  int           // entries of the audit trail that are kept; 0: keys.DefaultAuditKeep
 	Peppers    *keys.Peppers // nil: none
 
@@ -79,8 +79,8 @@ type RedisEvents struct {
 	RolledBack func()
 }
 
-// Redis is a [keys.Store], with accounts and an audit trail, that several processes share. What it promises, and how,
-// is in protocol.md. Open one with [OpenRedis].
+// Redis is a [keys.Store], with its accounts and its audit trail, that several processes
+// share. What it promises, and how, is in protocol.md. Open one with [OpenRedis].
 type Redis struct {
 	o       RedisOptions
 	clock   func() time.Time // for what has to do with other processes: time.Now
@@ -91,7 +91,7 @@ type Redis struct {
 	table   *rows  // what this process has seen of all rows
 
 	idle  chan *session // for changes
-	turns *turns        // for what the trail has an entry of
+	turns *turns        // for changes of which the trail has an entry
 
 	mu       sync.Mutex // makes applying an entry, and telling the watchers, one step
 	set      replica

@@ -13,7 +13,7 @@ const MaxLimit = 1000
 var (
 	// ErrNoAccount is returned for an account that does not exist.
 	ErrNoAccount = errors.New("no such account")
-	// ErrAccountExists is returned by CreateAccount for a name that is in use.
+	// ErrAccountExists is returned by CreateAccount for an id that is in use.
 	ErrAccountExists = errors.New("the account exists already")
 	// ErrAccountHasKeys is returned by DeleteAccount while the account has keys.
 	ErrAccountHasKeys = errors.New("the account still has keys")
@@ -69,9 +69,9 @@ type Accounts interface {
 	// [ErrAccountExists].
 	CreateAccount(ctx context.Context, account Account) (Account, Receipt, error)
 	// UpdateAccount passes the account to change, as Update does a record. Only Name, Active
-	// and Limit may change. Where Active does, all its keys change in the same transaction,
-	// and the receipt speaks of the last of them. A limit below the number of keys only
-	// keeps new ones out. [ErrNoAccount].
+	// and Limit may change. Where Active does, all its keys change first, in the same
+	// transaction, so that the receipt speaks of them too. A limit below the number of keys
+	// only keeps new ones out. [ErrNoAccount].
 	UpdateAccount(ctx context.Context, id string, change func(*Account) error) (Account, Receipt, error)
 	// DeleteAccount removes an account with its tokens, and withKeys with its keys, unless
 	// check (nil: none) returns an error, which is returned as it is. [ErrNoAccount],

@@ -83,7 +83,7 @@ type State struct {
 	Active bool   `json:"active"` // of a token: true
 	Rate   Rate   `json:"rate,omitzero"`
 	// PreviousValidUntil is until when a key's secret before the present one works; zero:
-	// it does not, or without an end.
+	// it has ended, or has no end.
 	PreviousValidUntil time.Time `json:"previous_valid_until,omitzero"`
 	Limit              int       `json:"limit,omitempty"` // of an account; 0: the store's PerAccount
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// DefaultAccount owns the keys of which nothing else is said. It always exists.
+// DefaultAccount owns the keys that are made without naming an account. It always exists.
 const DefaultAccount = "default"
 
 // Rate is a limit on requests: a token bucket that holds Burst requests and gains

@@ -51,8 +51,9 @@ func (f *flight) end(cause error) bool {
 // ended reports whether a change ended the flight before it started.
 func (f *flight) ended() bool { return f.state.Load() == flightEnded }
 
-// flights is the table of requests in flight, by key, and remembers when each key
-// was last used, and by which secret. It is split in shards, because every admitted request touches it.
+// flights is the table of requests in flight, by key, and remembers when each key was last
+// used, and by which secret. It is split in shards, because every admitted request touches
+// it.
 type flights struct {
 	shards [64]flightShard
 	count  atomic.Int64

@@ -1,6 +1,6 @@
 // Package keystest states the contract of [keys.Store], [keys.Accounts] and [keys.Trail]
-// as tests, for every store to run: each subtest is one guarantee and its name says which. A store's own test is
-// a few lines that say how it is opened.
+// as tests, for every store to run: each subtest is one guarantee and its name says which.
+// A store's own test is a few lines that say how it is opened.
 //
 // Not covered: what only the outside can show, such as a process killed in the
 // middle of a change or a disk that is full.
