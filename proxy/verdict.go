@@ -51,7 +51,7 @@ var rulings = [verdictCount]ruling{
 	AmbiguousCredentials: {"ambiguous_credentials", http.StatusUnauthorized, "More than one set of credentials was sent. Send exactly one."},
 	StoreUnreachable:     {"store_unreachable", http.StatusServiceUnavailable, "The keys cannot be verified at the moment. Your credentials were not judged; try again shortly."},
 	BadCredentials:       {"bad_credentials", http.StatusUnauthorized, "The key is unknown or the secret is wrong."},
-	KeyInactive:          {"key_inactive", http.StatusUnauthorized, "The key is switched off. Whoever manages it can switch it on again."},
+	KeyInactive:          {"key_inactive", http.StatusUnauthorized, "The key, or the account that it belongs to, is switched off. Whoever manages it can switch it on again."},
 	RateLimited:          {"rate_limited", http.StatusTooManyRequests, "The key has reached its request rate. Wait as Retry-After says."},
 	BodyTooLarge:         {"body_too_large", http.StatusRequestEntityTooLarge, "The request body is larger than this service accepts."},
 	InternalError:        {"internal_error", http.StatusInternalServerError, "Something went wrong in the proxy. Quote the request id when you report it."},
