@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -202,21 +201,17 @@ func accountText(a admin.Account) string {
 
 // accountTable lists accounts for people.
 func accountTable(list accountList) string {
-	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ACCOUNT\tNAME\tSTATE\tLIMIT\tCREATED (UTC)")
-	for _, a := range list.Accounts {
-		state := map[bool]string{true: "active", false: "inactive"}[a.Active]
-		limit := strconv.Itoa(a.Limit)
-		if a.DefaultLimit {
-			limit += " (default)"
+	return tableText("ACCOUNT\tNAME\tSTATE\tLIMIT\tCREATED (UTC)", func(table io.Writer) {
+		for _, a := range list.Accounts {
+			limit := strconv.Itoa(a.Limit)
+			if a.DefaultLimit {
+				limit += " (default)"
+			}
+			created := "-" // the default account was always there
+			if a.Created != "" {
+				created = minute(a.Created)
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", a.Account, printable(a.Name), switchWord(a.Active), limit, created)
 		}
-		created := "-" // the default account was always there
-		if a.Created != "" {
-			created = minute(a.Created)
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", a.Account, printable(a.Name), state, limit, created)
-	}
-	_ = table.Flush() // to a Builder
-	return text.String()
+	})
 }

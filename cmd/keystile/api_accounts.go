@@ -115,7 +115,7 @@ type tokenList struct {
 
 var (
 	tokenID   = regexp.MustCompile(`^[A-Z2-7]{13}$`)
-	tokenText = regexp.MustCompile(`^kac_([A-Z2-7]{13})_[A-Z2-7]{52}$`)
+	tokenText = regexp.MustCompile(`^` + keys.AccountTokenPrefix + `([A-Z2-7]{13})_[A-Z2-7]{52}$`)
 )
 
 func (c *apiClient) tokens(ctx context.Context, account string) (tokenList, error) {

@@ -81,8 +81,8 @@ func apiToken(file setting, token string) (_ hidden, from string, err error) {
 	}
 	text, err := admin.ReadToken(file.text)
 	if errors.Is(err, fs.ErrNotExist) {
-		return hidden{}, "", fmt.Errorf("%s: there is no file %s with the administrator token: keystile serve makes it at its first start; "+
-			"name it by --token-file, or set %s", file.from, file.text, tokenVariable)
+		return hidden{}, "", fmt.Errorf("%s: there is no file %s with a token: keystile serve makes that of the administrator at its first start; "+
+			"name another by --token-file, or set %s", file.from, file.text, tokenVariable)
 	} else if err != nil {
 		return hidden{}, "", fmt.Errorf("%s: %w", file.from, err)
 	}

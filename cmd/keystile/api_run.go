@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,6 +117,24 @@ func (a *apiRun) offer(cmd *cobra.Command, wanted bool, words func(context.Conte
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return words(ctx, api), cobra.ShellCompDirectiveNoFileComp
+}
+
+// tableText is a table for people: its heads, then the rows, with tabs between cells.
+func tableText(heads string, rows func(io.Writer)) string {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, heads)
+	rows(table)
+	_ = table.Flush() // to a Builder
+	return text.String()
+}
+
+// switchWord is the state of what can be switched on and off.
+func switchWord(active bool) string {
+	if active {
+		return "active"
+	}
+	return "inactive"
 }
 
 // minute shortens a time of the API; "" is never.

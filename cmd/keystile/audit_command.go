@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -56,21 +56,17 @@ func (a *auditRun) listCommand() *cobra.Command {
 
 // auditTable lists entries for people.
 func auditTable(page auditPage) string {
-	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NUMBER\tTIME (UTC)\tWHO\tWHAT\tON\tCHANGE\tFROM\tVERSION")
-	for _, sealed := range page.Entries {
-		var e keys.Entry
-		if err := json.Unmarshal(sealed.Entry, &e); err != nil {
-			fmt.Fprintf(table, "%s\n", printable("an entry that cannot be read: "+string(sealed.Entry)))
-			continue
+	return tableText("NUMBER\tTIME (UTC)\tWHO\tWHAT\tON\tCHANGE\tFROM\tVERSION", func(table io.Writer) {
+		for _, sealed := range page.Entries {
+			var e keys.Entry
+			if err := json.Unmarshal(sealed.Entry, &e); err != nil {
+				fmt.Fprintf(table, "%s\n", printable("an entry that cannot be read: "+string(sealed.Entry)))
+				continue
+			}
+			fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", e.Number, e.Time.UTC().Format("2006-01-02 15:04:05"), printable(entryActor(&e)),
+				printable(string(e.Action)), printable(entrySubject(&e)), entryChange(&e), printable(e.Peer), e.Version)
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", e.Number, e.Time.UTC().Format("2006-01-02 15:04:05"), printable(entryActor(&e)),
-			printable(string(e.Action)), printable(entrySubject(&e)), entryChange(&e), printable(e.Peer), e.Version)
-	}
-	_ = table.Flush() // to a Builder
-	text.WriteString(keptLine(page))
-	return text.String()
+	}) + keptLine(page)
 }
 
 func keptLine(page auditPage) string {
@@ -118,7 +114,7 @@ func stateChanges(before, after *keys.State) (changes []string) {
 		changes = append(changes, fmt.Sprintf("%q to %q", before.Name, after.Name))
 	}
 	if before.Active != after.Active {
-		changes = append(changes, map[bool]string{true: "active", false: "inactive"}[after.Active])
+		changes = append(changes, switchWord(after.Active))
 	}
 	if before.Limit != after.Limit {
 		changes = append(changes, fmt.Sprintf("limit %s to %s", limitWord(before.Limit), limitWord(after.Limit)))

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -197,13 +197,12 @@ func (k *keysRun) names(cmd *cobra.Command, args []string, _ string) ([]cobra.Co
 // keyTable lists keys for people, either all of one account or those of all accounts.
 func keyTable(list keyList, ofOne bool) string {
 	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tNAME\tACCOUNT\tSTATE\tCREATED (UTC)\tLAST USED")
-	for _, r := range list.Keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
-			r.Key, printable(r.Name), printable(r.Account), keyState(r), minute(r.Created), minute(r.LastUsed))
-	}
-	_ = table.Flush() // to a Builder
+	text.WriteString(tableText("KEY\tNAME\tACCOUNT\tSTATE\tCREATED (UTC)\tLAST USED", func(table io.Writer) {
+		for _, r := range list.Keys {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
+				r.Key, printable(r.Name), printable(r.Account), keyState(r), minute(r.Created), minute(r.LastUsed))
+		}
+	}))
 	for _, r := range list.Keys {
 		text.WriteString(overlapLine(r))
 	}
@@ -214,13 +213,10 @@ func keyTable(list keyList, ofOne bool) string {
 
 // keyState says whether requests with a key are admitted, and what refuses them.
 func keyState(r admin.Record) string {
-	switch {
-	case !r.Active:
-		return "inactive"
-	case r.Suspended:
+	if r.Active && r.Suspended {
 		return "account inactive"
 	}
-	return "active"
+	return switchWord(r.Active)
 }
 
 // overlapLine says until when a key has two secrets, and which was last used; "": it has one.

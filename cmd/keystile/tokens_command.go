@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
-	"text/tabwriter"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -96,12 +95,9 @@ func tokenWords(t admin.AccountToken, account string) string {
 
 // tokenTable lists tokens for people.
 func tokenTable(list tokenList) string {
-	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "TOKEN ID\tNAME\tCREATED (UTC)")
-	for _, t := range list.Tokens {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", t.ID, printable(t.Name), minute(t.Created))
-	}
-	_ = table.Flush() // to a Builder
-	return text.String()
+	return tableText("TOKEN ID\tNAME\tCREATED (UTC)", func(table io.Writer) {
+		for _, t := range list.Tokens {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", t.ID, printable(t.Name), minute(t.Created))
+		}
+	})
 }
