@@ -120,7 +120,7 @@ func stateChanges(before, after *keys.State) (changes []string) {
 		changes = append(changes, fmt.Sprintf("limit %s to %s", limitWord(before.Limit), limitWord(after.Limit)))
 	}
 	if before.Rate != after.Rate {
-		changes = append(changes, fmt.Sprintf("rate %g/s to %g/s", before.Rate.PerSecond, after.Rate.PerSecond))
+		changes = append(changes, fmt.Sprintf("rate %s to %s", rateWord(before.Rate), rateWord(after.Rate)))
 	}
 	if !before.PreviousValidUntil.Equal(after.PreviousValidUntil) {
 		changes = append(changes, overlapChange(after))
@@ -133,6 +133,13 @@ func limitWord(limit int) string {
 		return "default"
 	}
 	return strconv.Itoa(limit)
+}
+
+func rateWord(r keys.Rate) string {
+	if r == (keys.Rate{}) {
+		return "default"
+	}
+	return fmt.Sprintf("%g/s (burst %d)", r.PerSecond, r.Burst)
 }
 
 func overlapChange(after *keys.State) string {
