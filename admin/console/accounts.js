@@ -2,7 +2,7 @@
 
 import { $, call, load, notify, showDate, submits } from "./page.js";
 import { askName, confirmChange } from "./dialogs.js";
-import { makeMenu, neighbour, newParts, notifyReach, showRecord, showState, tellReceipt, using } from "./keys.js";
+import { makeMenu, neighbour, newParts, notifyReach, showRecord, showState, using } from "./keys.js";
 
 const rows = new Map(); // by account, in their order
 let changes = 0; // made from this page

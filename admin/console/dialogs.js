@@ -37,7 +37,7 @@ export function confirmChange({ title, name, text, code = "", end = "", word }, 
 // The secret that is shown once
 
 /**
- * Shows a new secret, or what else what says, until somebody says that it is saved, and then does what comes next. Without
+ * Shows a new secret, or token, until somebody says that it is saved, and then does what comes next. Without
  * a key there is none to show.
  */
 export function showSecret({ key = "", name, secret, line, hint }, { title, text, what = "secret", next }) {

@@ -284,7 +284,7 @@ async function flip(row, active) {
 const lists = new Intl.ListFormat("en-GB");
 
 /** Returns what a change still waits for; empty: it is effective everywhere. */
-export function waitsFor({ pending = [], replicas }) {
+function waitsFor({ pending = [], replicas }) {
   const names = pending.map(({ proxy, effective_by: by }) => by ? `${proxy} until ${clockTime(by)}` : proxy);
   if (replicas) names.push(`${replicas.want - replicas.have} of ${replicas.want} replicas of the store`);
   return lists.format(names);

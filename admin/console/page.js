@@ -13,7 +13,7 @@ const words = {
 };
 
 /** A call that was refused, or did not reach the server. The message is a sentence for people. */
-export class Refusal extends Error {
+class Refusal extends Error {
   constructor(status, { code = "no_answer", detail = "" }) {
     super(words[code] ?? `${detail.charAt(0).toUpperCase()}${detail.slice(1)}.`);
     this.status = status; // 0: no answer
