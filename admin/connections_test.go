@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -228,4 +229,27 @@ func TestRequestOfAnAdministratorIsNotCutForANewConnection(t *testing.T) {
 		v.answered(200)
 	}
 	newest.send(administratorsCall).answered(200)
+}
+
+func TestConnectionOfAnAccountGivesWayToTheAdministrators(t *testing.T) {
+	b := newBench(t)
+	token := b.account("acme")
+	for _, row := range []struct {
+		token        string
+		before, want claim
+	}{
+		{token, noClaim, ofAccount},
+		{token, onThisHost, ofAccount},
+		{token, broughtToken, broughtToken},
+		{testToken, ofAccount, administrates},
+		{"wrong", onThisHost, onThisHost},
+	} {
+		conn := &connection{all: &connections{}, claim: row.before}
+		r := httptest.NewRequest("GET", "http://localhost/api/v1/keys", nil)
+		r.Header.Set("Authorization", "Bearer "+row.token)
+		b.admin.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(t.Context(), connectionKey{}, conn)))
+		if conn.claim != row.want {
+			t.Errorf("%+v: its claim is %d", row, conn.claim)
+		}
+	}
 }

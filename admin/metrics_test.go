@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -48,5 +49,20 @@ func TestOneFailingCollectorHidesNoOther(t *testing.T) {
 	}
 	if !strings.Contains(b.log.String(), "cannot collect") {
 		t.Errorf("the log is %s", b.log)
+	}
+}
+
+func TestMetricsAreNotAnAccounts(t *testing.T) {
+	b := newBench(t, withRegistry(prometheus.NewRegistry()))
+	token := b.account("acme")
+	for text, status := range map[string]int{testToken: 200, token: 403, "wrong": 401} {
+		r := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+		r.RemoteAddr = "10.0.0.1:5"
+		r.Header.Set("Authorization", "Bearer "+text)
+		w := httptest.NewRecorder()
+		b.admin.ServeHTTP(w, r)
+		if w.Code != status || strings.Contains(w.Body.String(), "keystile_admin_requests_total") != (status == 200) {
+			t.Errorf("%s gets %d: %s", text, w.Code, w.Body)
+		}
 	}
 }

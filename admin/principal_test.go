@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"keystile/keys"
 )
@@ -413,43 +410,5 @@ func TestLogNamesTheAccountAndNotItsToken(t *testing.T) {
 	log := b.log.String()
 	if !strings.Contains(log, `"principal":"account:acme","operation":"create-key"`) || strings.Contains(log, token[18:30]) {
 		t.Errorf("the log is %s", log)
-	}
-}
-
-func TestMetricsAreNotAnAccounts(t *testing.T) {
-	b := newBench(t, withRegistry(prometheus.NewRegistry()))
-	token := b.account("acme")
-	for text, status := range map[string]int{testToken: 200, token: 403, "wrong": 401} {
-		r := httptest.NewRequest("GET", "http://localhost/metrics", nil)
-		r.RemoteAddr = "10.0.0.1:5"
-		r.Header.Set("Authorization", "Bearer "+text)
-		w := httptest.NewRecorder()
-		b.admin.ServeHTTP(w, r)
-		if w.Code != status || strings.Contains(w.Body.String(), "keystile_admin_requests_total") != (status == 200) {
-			t.Errorf("%s gets %d: %s", text, w.Code, w.Body)
-		}
-	}
-}
-
-func TestConnectionOfAnAccountGivesWayToTheAdministrators(t *testing.T) {
-	b := newBench(t)
-	token := b.account("acme")
-	for _, row := range []struct {
-		token        string
-		before, want claim
-	}{
-		{token, noClaim, ofAccount},
-		{token, onThisHost, ofAccount},
-		{token, broughtToken, broughtToken},
-		{testToken, ofAccount, administrates},
-		{"wrong", onThisHost, onThisHost},
-	} {
-		conn := &connection{all: &connections{}, claim: row.before}
-		r := httptest.NewRequest("GET", "http://localhost/api/v1/keys", nil)
-		r.Header.Set("Authorization", "Bearer "+row.token)
-		b.admin.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(t.Context(), connectionKey{}, conn)))
-		if conn.claim != row.want {
-			t.Errorf("%+v: its claim is %d", row, conn.claim)
-		}
 	}
 }
