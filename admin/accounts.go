@@ -24,12 +24,12 @@ var (
 	}
 	patchAccountOperation = description{
 		id: "update-account", summary: "Change an account",
-		text:   "Renames an account, switches it on or off, sets its limit. What is absent stays; {} changes nothing. While it is inactive all its keys are refused, whatever they say themselves. A limit below the number of its keys only keeps new ones out. The reply tells how far the change has reached.",
+		text:   "Renames an account, switches it on or off, sets its limit. What is absent stays; {} changes nothing. While it is inactive all its keys are refused, whatever their own active says. A limit below the number of its keys only keeps new ones out. The reply tells how far the change has reached.",
 		errors: []kind{accountNotFound, versionMismatch, bodyTooLarge, invalidBody, invalidName},
 	}
 	deleteAccountOperation = description{
 		id: "delete-account", summary: "Delete an account",
-		text:   "Deletes an account with its tokens, and by with_keys with its keys, for ever. The reply tells how far the deletion has reached.",
+		text:   "Deletes an account and its tokens for ever; one that has keys only with these, by with_keys=true. The reply tells how far the deletion has reached.",
 		errors: []kind{accountNotFound, accountHasKeys, defaultAccount, versionMismatch},
 	}
 )
@@ -38,7 +38,7 @@ var (
 type Account struct {
 	Account      string `json:"account" example:"acme"`
 	Name         string `json:"name,omitempty" doc:"For people; absent: none." example:"Acme Ltd"`
-	Active       bool   `json:"active" doc:"The keys of an inactive account are refused, whatever they say themselves."`
+	Active       bool   `json:"active" doc:"The keys of an inactive account are refused, whatever their own active says."`
 	Limit        int    `json:"limit" doc:"How many keys it may have."`
 	DefaultLimit bool   `json:"default_limit,omitempty" doc:"The limit is that of the configuration: the account has none of its own."`
 	Created      string `json:"created,omitempty" format:"date-time" doc:"Absent of a default account that was always there."`

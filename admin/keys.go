@@ -107,7 +107,7 @@ type createInput struct {
 type createBody struct {
 	_       struct{}       `additionalProperties:"false"`
 	Name    member[string] `json:"name,omitempty" doc:"1 to 64 characters, unique within the account; kept in Unicode NFC and without white space around it; no control or text-direction characters. Absent: the first free \"API key N\"."`
-	Account member[string] `json:"account,omitempty" doc:"The owner; absent: default, or the account that asks. It cannot be another one than that."`
+	Account member[string] `json:"account,omitempty" doc:"The owner; absent: default, or the account that asks, which can name no other."`
 	Rate    rateMember     `json:"rate,omitempty" doc:"The limit of this key alone, which administrators set; absent or null: the default of the configuration."`
 }
 

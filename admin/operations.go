@@ -19,16 +19,17 @@ import (
 
 const (
 	apiBase        = "/api/v1"
-	apiDescription = `Creates, lists, reads, renames, switches, rotates and deletes the keys of a Keystile proxy. For administrators
-it does the same with accounts and their tokens, shows the audit trail, lists the processes that share the store, and exports it.
+	apiDescription = `Creates, lists, reads, renames, switches, rotates and deletes the keys of a Keystile proxy. For
+administrators it does the same with accounts and their tokens, shows the audit trail, lists the processes that share the
+store, and exports it.
 
-Every call needs a token, or the cookie of a session, except those about the session. The administrator token opens every call.
-An account's token opens those about keys, for the account's own ones alone: another's key is answered like one that does not
-exist. While its account is inactive it can only read. With the cookie, a change must have Content-Type: application/json
-even without a body.
+Every call needs a token, or the cookie of a session, except those about the session. The administrator token opens every
+call. An account's token opens those about keys, for the account's own ones alone: another's key is answered like one that
+does not exist. While its account is inactive it can only read. With the cookie, a change must have Content-Type:
+application/json even without a body.
 
-Errors are problem documents (RFC 9457) with a code. Bodies are strict
-JSON of at most 16 KiB: no unknown or repeated names, and names in their exact case.`
+Errors are problem documents (RFC 9457) with a code. Bodies are strict JSON of at most 16 KiB: no unknown or repeated names,
+and names in their exact case.`
 )
 
 // setUpHuma sets the variables of package huma, once for the process. By default huma
@@ -121,7 +122,7 @@ type description struct {
 var (
 	listOperation = description{
 		id: "list-keys", summary: "List keys", access: accountsToo,
-		text:   "Keys, newest last, and how many an account may have: of the account asked for, else an administrator's call lists all, an account's its own.",
+		text:   "Keys, newest last, and how many an account may have. Without account, an administrator's call lists the keys of all accounts, an account's its own.",
 		errors: []kind{accountNotFound},
 	}
 	createOperation = description{
@@ -155,7 +156,7 @@ var (
 	}
 	getSessionOperation = description{
 		id: "get-session", summary: "Ask for the session", access: everybody,
-		text: "Tells whether the cookie of the request belongs to a session, and whose, which it also keeps from expiring: after 30 minutes without use, or 12 hours. The session of an account's token ends with that token.",
+		text: "Tells whether the cookie of the request belongs to a session, and whose. To ask is to use the session, which expires after 30 minutes without use, or 12 hours. The session of an account's token ends with that token.",
 	}
 	signInOperation = description{
 		id: "sign-in", summary: "Sign in", access: everybody,

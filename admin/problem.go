@@ -40,7 +40,7 @@ var (
 	keyLimitReached = kind{"key_limit_reached", 409, "the account has all the keys it may have: delete one first"}
 	accountExists   = kind{"account_exists", 409, "there is an account with this id"}
 	accountHasKeys  = kind{"account_has_keys", 409, "the account still has keys: delete them first, or with it by ?with_keys=true"}
-	defaultAccount  = kind{"default_account", 409, "the account \"default\" cannot be deleted: switch it off instead"}
+	defaultAccount  = kind{"default_account", 409, `the account "default" cannot be deleted: switch it off instead`}
 	nameTaken       = kind{"name_taken", 409, "another key of the account has this name"}
 	overlapRunning  = kind{"overlap_running", 409, "the previous secret still works: wait until previous_valid_until, end it by {\"previous_secret\": null}, or rotate without an overlap, which ends the present one at once"}
 	versionMismatch = kind{"version_mismatch", 412, "it has changed since: read it again"}

@@ -12,8 +12,8 @@ import (
 // referencePath is where the reference of the API is read.
 const referencePath = "/reference"
 
-// The reference of the API is a page that needs nothing from elsewhere. A test makes it from the
-// description and holds it against that (reference_test.go). It is compressed because it is a tenth then.
+// The reference of the API is a page that needs nothing from elsewhere. A test makes it from
+// the description and holds it against that (reference_test.go). Compressed it is a tenth.
 var (
 	//go:embed reference/index.html.gz
 	referencePage []byte

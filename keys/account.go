@@ -35,7 +35,7 @@ type Account struct {
 	ID string `json:"account"`
 	// Name is for people, normalized; empty: none.
 	Name string `json:"name,omitempty"`
-	// Active false has all its keys refused, whatever they say themselves.
+	// Active false has all its keys refused, whatever their own Active says.
 	Active bool `json:"active"`
 	// Limit is how many keys it may have; 0: the store's PerAccount.
 	Limit   int       `json:"limit,omitempty"`
