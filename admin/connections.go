@@ -18,11 +18,11 @@ const MaxConnections = 100
 type claim int
 
 const (
-	noClaim       claim = iota // silent, in the middle of a request, or between two: nothing was proved
-	onThisHost                 // the same, from this machine
-	ofAccount                  // serves an account, or has: it may be as slow as a stranger
-	broughtToken               // between two requests, of which one was an administrator's
-	administrates              // serves an administrator
+	noClaim         claim = iota // silent, in the middle of a request, or between two: nothing was proved
+	onThisHost                   // the same, from this machine
+	ofAccount                    // serves an account, or has: it may be as slow as a stranger
+	ofAdministrator              // between two requests, of which one was an administrator's
+	administrates                // serves an administrator
 )
 
 // connections chooses the connection that is closed for a new one when there are
@@ -91,7 +91,7 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	switch {
 	case i < 0: // it was closed for another
 	case state == http.StateIdle:
-		c.open[i].claim = min(c.open[i].claim, broughtToken)
+		c.open[i].claim = min(c.open[i].claim, ofAdministrator)
 	case state == http.StateClosed || state == http.StateHijacked:
 		c.open = slices.Delete(c.open, i, i+1)
 	}

@@ -240,7 +240,7 @@ func TestConnectionOfAnAccountGivesWayToTheAdministrators(t *testing.T) {
 	}{
 		{token, noClaim, ofAccount},
 		{token, onThisHost, ofAccount},
-		{token, broughtToken, broughtToken},
+		{token, ofAdministrator, ofAdministrator},
 		{testToken, ofAccount, administrates},
 		{"wrong", onThisHost, onThisHost},
 	} {

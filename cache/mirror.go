@@ -1,7 +1,8 @@
 // Package cache is where key records live while Keystile runs: [Mirror] holds what
 // judging a request needs of every record in memory, [Bolt] keeps the records of one
 // machine in one file, and [Redis] those of many machines in one server (protocol.md
-// says how). Both export and import backups.
+// says how); both keep accounts, their tokens and the audit trail, too. Both export and
+// import backups.
 //
 // A store feeds its Mirror: the whole set once with [Mirror.Load], then each change
 // with [Mirror.Apply], in the order of versions and before the call that made the

@@ -1,14 +1,18 @@
 // Package keys says what an API key is: its public id, its secret and the
-// digests kept of it, its name, the record a store keeps, and the contract every
-// store meets. It does no I/O.
+// digests kept of it, its name, the record a store keeps, the account that owns it,
+// the audit trail of all changes, and the contract every store meets. It does no I/O.
 //
 // A key is the public half ("kst_" and the id). A secret is the half that proves
 // it ("kss_", the same id, 256 random bits and a checksum), so that one string is
 // enough for clients that send a single api_key. A [Record] is what a store
-// keeps; a [Grant] is the part of it that judging a request needs.
+// keeps; a [Grant] is the part of it that judging a request needs. An [Account] owns
+// keys, and calls the admin API by its tokens. Each change is an [Entry] of the
+// store's [Trail], which holds no secret, token or digest.
 //
 // Not promised: the checksum of a secret authenticates nothing. It refuses typing
-// mistakes and junk before any hashing, and lets leak scanners match exactly.
+// mistakes and junk before any hashing, and lets leak scanners match exactly. Nor does a
+// trail prove anything against whoever can write all of it, unless a [Link] of it is kept
+// elsewhere.
 package keys
 
 import (

@@ -5,7 +5,7 @@
 // serve starts the proxy listener and the admin listener over one store; demo does
 // the same with a temporary store, a sample generator behind it and a first key. On
 // SIGTERM, SIGINT or SIGHUP readiness fails first, then requests in flight are given time
-// to end. keys calls the admin API of a process that serves.
+// to end. keys, accounts and audit call the admin API of a process that serves.
 package main
 
 import (
