@@ -23,15 +23,24 @@ const importPage = 100
 // made, under a new version and in the order of the backup, unless its name is taken or
 // its account is full; an account may be filled beyond its limit with what the backup
 // has of it.
+//
+// An account that the store does not have is made as it is in the backup, also one that
+// was deleted, but then without what was deleted with it. One that the store has stays as
+// it is, but is made inactive where the backup has it so and at a higher version; and a
+// default account that nobody has changed becomes what the backup has.
+//
+// A store does not remember the tokens that it has revoked. So one that it does not have is
+// made only of a backup of another store: of its own, it was revoked since. (One that was
+// revoked after it came with a backup comes again with the same backup.)
 type ImportOptions struct {
 	// Revive brings deleted keys back, and switches keys on that are active in the
-	// backup, whatever the versions.
+	// backup, whatever the versions. It does neither with accounts and tokens.
 	Revive bool
 	// DryRun only reports; nothing is written.
 	DryRun bool
 }
 
-// ImportReport says what an import has done, or after an error, has done until then.
+// ImportReport says what an import has done, or after an error, has done at least.
 type ImportReport struct {
 	Backup Backup `json:"backup"`
 
@@ -40,6 +49,11 @@ type ImportReport struct {
 	Deleted int `json:"deleted"` // keys that the backup knows to be deleted
 	Noted   int `json:"noted"`   // deletions of keys that the store never had
 	Left    int `json:"left"`    // what the store has is as new as the backup, or newer
+
+	AccountsMade    int `json:"accounts_made"`
+	AccountsChanged int `json:"accounts_changed"`
+	TokensMade      int `json:"tokens_made"`
+
 	// Skipped names what the backup says and the store has not taken.
 	Skipped []Skipped `json:"skipped"`
 	// OverLimit has the number of keys of each account that was filled beyond its limit.
@@ -49,9 +63,11 @@ type ImportReport struct {
 	Receipt keys.Receipt `json:"-"`
 }
 
-// Skipped is something that a backup says of a key and that was not taken.
+// Skipped is something that a backup says of a key, a token or an account and that was not
+// taken.
 type Skipped struct {
-	Key     keys.ID    `json:"key"`
+	Key     keys.ID    `json:"key,omitzero"`    // zero: not of a key
+	Token   string     `json:"token,omitempty"` // id; empty: not of a token
 	Account string     `json:"account"`
 	Name    string     `json:"name"` // in the backup
 	Why     SkipReason `json:"why"`
@@ -63,7 +79,8 @@ type SkipReason string
 // The reasons why something was skipped.
 const (
 	SkipDeleted  SkipReason = "deleted"    // the store knows the key to be deleted
-	SkipInactive SkipReason = "inactive"   // the key is inactive in the store, and stays so
+	SkipRevoked  SkipReason = "revoked"    // the store the backup was made of has the token no more
+	SkipInactive SkipReason = "inactive"   // the key or account is inactive in the store, and stays so
 	SkipTaken    SkipReason = "name_taken" // another key has the name, so the key was not made
 	SkipName     SkipReason = "name_kept"  // another key has the name, so the key keeps the one it has
 	SkipLimit    SkipReason = "limit"      // the account is full
@@ -72,7 +89,7 @@ const (
 
 // SkipReasons returns all reasons.
 func SkipReasons() []SkipReason {
-	return []SkipReason{SkipDeleted, SkipInactive, SkipTaken, SkipName, SkipLimit, SkipAccount}
+	return []SkipReason{SkipDeleted, SkipRevoked, SkipInactive, SkipTaken, SkipName, SkipLimit, SkipAccount}
 }
 
 // importer is one import.
@@ -82,6 +99,7 @@ type importer struct {
 	file   contents
 	report ImportReport
 	draft  tally
+	limits map[string]int // how many keys the accounts of the backup may have
 	// ghosts are what a dry run would have changed so far, for the entries to come.
 	ghosts *page
 	// creating says which of two passes this is. Revocations come first, and names
@@ -108,17 +126,17 @@ func runImport(ctx context.Context, file io.ReadSeeker, to ledger, o ImportOptio
 	if !to.peppers().Knows(c.Pepper) {
 		return ImportReport{}, ErrBackupPepper
 	}
-	im := &importer{ImportOptions: o, to: to, file: c, ghosts: newPage()}
+	im := &importer{ImportOptions: o, to: to, file: c, ghosts: newPage(), limits: make(map[string]int)}
 	im.report = ImportReport{Backup: c.summary(), Skipped: []Skipped{}, OverLimit: map[string]int{}}
 	if !o.DryRun {
 		if err := to.raise(ctx, c.Version); err != nil {
 			return im.report, err
 		}
 	}
-	for _, im.creating = range []bool{false, true} {
-		if err := im.pass(ctx, file); err != nil {
-			return im.report, err
-		}
+	if err := im.run(ctx, file); errors.Is(err, keys.ErrNoAccount) {
+		return im.report, fmt.Errorf("an account was deleted while it was imported: %w", err)
+	} else if err != nil {
+		return im.report, err
 	}
 	if !o.DryRun {
 		im.report.Receipt = to.receipt(ctx)
@@ -126,7 +144,20 @@ func runImport(ctx context.Context, file io.ReadSeeker, to ledger, o ImportOptio
 	return im.report, nil
 }
 
-// pass goes through the whole file.
+// run takes accounts first, which keys and tokens belong to, and what admits more last.
+func (im *importer) run(ctx context.Context, file io.ReadSeeker) error {
+	if err := im.takeAccounts(ctx); err != nil {
+		return err
+	}
+	for _, im.creating = range []bool{false, true} {
+		if err := im.pass(ctx, file); err != nil {
+			return err
+		}
+	}
+	return im.takeTokens(ctx)
+}
+
+// pass goes through the keys and deletions of the whole file.
 func (im *importer) pass(ctx context.Context, file io.ReadSeeker) error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("reading the backup: %w", err)
@@ -141,7 +172,7 @@ func (im *importer) pass(ctx context.Context, file io.ReadSeeker) error {
 		switch {
 		case err != nil && !errors.Is(err, io.EOF):
 			return changedMeanwhile(err)
-		case err == nil:
+		case err == nil && entry.account == nil && entry.token == nil:
 			entries = append(entries, entry)
 		}
 		if len(entries) > 0 && (err != nil || len(entries) == importPage) {
@@ -327,7 +358,7 @@ func soonerEnds(digests, have [2]keys.Digest) [2]keys.Digest {
 // create decides about a key that the store does not have.
 func (im *importer) create(p *page, e *backupEntry) *effect {
 	tomb := p.tombs[e.ID]
-	most := max(im.to.perAccount(), im.file.accounts[e.Account])
+	most := max(im.limits[e.Account], im.file.held[e.Account])
 	name := accountName{e.Account, e.Name}
 	switch {
 	case tomb != 0 && !im.Revive:
@@ -340,13 +371,13 @@ func (im *importer) create(p *page, e *backupEntry) *effect {
 	im.draft.created++
 	p.names[name] = e.ID
 	p.counts[e.Account]++
-	if n := p.counts[e.Account]; n > im.to.perAccount() {
+	if n := p.counts[e.Account]; n > im.limits[e.Account] {
 		im.draft.over[e.Account] = n
 	}
 	return &effect{record: stored{Record: e.Record}, tomb: tomb, most: most}
 }
 
 func (im *importer) skip(e *backupEntry, why SkipReason) *effect {
-	im.draft.skipped = append(im.draft.skipped, Skipped{e.ID, e.Account, e.Name, why})
+	im.draft.skipped = append(im.draft.skipped, Skipped{Key: e.ID, Account: e.Account, Name: e.Name, Why: why})
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +27,16 @@ func crafted(t testing.TB, records []keys.Record, tombs ...backupTomb) []byte {
 	for _, tomb := range tombs {
 		head.Version = max(head.Version, tomb.Version)
 	}
+	var accounts []keys.Account
+	for _, r := range records {
+		if !slices.ContainsFunc(accounts, func(a keys.Account) bool { return a.ID == r.Account }) {
+			accounts = append(accounts, keys.Account{ID: r.Account, Active: true, Version: 1})
+		}
+	}
+	head.Accounts = len(accounts)
 	var file bytes.Buffer
 	w, err := newBackupWriter(&file, head)
+	err = errors.Join(err, w.accounts(accounts, nil))
 	for _, r := range records {
 		err = errors.Join(err, w.key(r))
 	}
@@ -217,7 +226,8 @@ func TestOldBackupBringsNothingBackUnlessAskedTo(t *testing.T) {
 		mustUpdate(t, s, disabled.ID, off)
 		report := mustImport(t, s, file, ImportOptions{})
 		want := []Skipped{
-			{disabled.ID, "default", "disabled since", SkipInactive}, {deleted.ID, "default", "deleted since", SkipDeleted},
+			{Key: disabled.ID, Account: "default", Name: "disabled since", Why: SkipInactive},
+			{Key: deleted.ID, Account: "default", Name: "deleted since", Why: SkipDeleted},
 		}
 		if diff := cmp.Diff(want, report.Skipped); diff != "" || report.Left != 1 {
 			t.Errorf("%+v\n%s", report, diff)
@@ -436,7 +446,7 @@ func TestImportDecidesAgainWhenTheStoreHasChanged(t *testing.T) {
 			record.Account = "full"
 		}
 		entry := backupEntry{Record: record}
-		im := &importer{to: &redisLedger{r: mine}, file: contents{accounts: map[string]int{}}, creating: what == "name" || what == "limit"}
+		im := &importer{to: &redisLedger{r: mine}, limits: map[string]int{"default": 3, "another": 3, "full": 3}, creating: what == "name" || what == "limit"}
 		asked := 0
 		err := im.to.write(t.Context(), []backupEntry{entry}, func(p *page) []effect {
 			if asked++; asked == 1 {

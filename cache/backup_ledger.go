@@ -10,6 +10,8 @@ import (
 type ledger interface {
 	perAccount() int
 	peppers() *keys.Peppers
+	// storeID returns which store it is; "": there is none yet.
+	storeID(ctx context.Context) (string, error)
 	// raise makes the store's version at least this.
 	raise(ctx context.Context, version uint64) error
 	// read returns what the store has about the entries.
@@ -17,6 +19,13 @@ type ledger interface {
 	// write reads the same, and does what decide returns, in one step. decide may be
 	// called again: then what it returned before was not done.
 	write(ctx context.Context, entries []backupEntry, decide func(*page) []effect) error
+	// accounts passes each account, and what the store has of it (nil: nothing), to decide,
+	// and in one step keeps what that returns (nil: nothing) in its place. Of one that is
+	// passed again, what decide returned before was not kept.
+	accounts(ctx context.Context, some []keys.Account, decide func(e, have *keys.Account) *keys.Account) error
+	// tokens passes each token that the store does not have to lacking, and keeps it if that
+	// returns true. [keys.ErrNoAccount].
+	tokens(ctx context.Context, some []keys.AccountToken, lacking func(e *keys.AccountToken) bool) error
 	// receipt waits until what was written has reached everybody.
 	receipt(ctx context.Context) keys.Receipt
 }

@@ -4,6 +4,7 @@ package cache
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,10 +103,14 @@ func craftLarge(t *testing.T, path string, size int) int64 {
 	}
 	defer file.Close()
 	out := bufio.NewWriter(file)
-	w, err := newBackupWriter(out, backupHeader{Store: "crafted", Version: uint64(size), Made: time.Now(), Keys: size})
+	head := backupHeader{Store: "crafted", Version: uint64(size), Made: time.Now(), Accounts: size / 10, Keys: size}
+	w, err := newBackupWriter(out, head)
+	for i := range head.Accounts {
+		err = errors.Join(err, w.line(&keys.Account{ID: fmt.Sprint("account-", i), Active: true, Version: 1}))
+	}
 	for i := range size {
 		record := someRecord(fmt.Sprint("key ", i), uint64(i)+1)
-		record.Account = fmt.Sprint("account ", i/10)
+		record.Account = fmt.Sprint("account-", i/10)
 		record.Digests[1] = keys.Digest{Scheme: keys.SHA256, Sum: keys.Sum{byte(i)}, Until: 1}
 		if err == nil {
 			err = w.key(record)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdcmp "cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -26,6 +27,8 @@ import (
 // backedUp is what both stores are to an operator.
 type backedUp interface {
 	keys.Store
+	keys.Accounts
+	keys.Trail
 	Export(ctx context.Context, w io.Writer) error
 	Import(ctx context.Context, file io.ReadSeeker, o ImportOptions) (ImportReport, error)
 }
@@ -137,6 +140,30 @@ func haveAccount(t testing.TB, s keys.Store, id string) {
 			t.Fatalf("CreateAccount(%q): %v", id, err)
 		}
 	}
+}
+
+// mustMakeToken makes a token of an account.
+func mustMakeToken(t testing.TB, s keys.Accounts, account, name string) keys.AccountToken {
+	t.Helper()
+	made, _, err := s.CreateToken(t.Context(), keys.AccountToken{
+		ID: rand.Text()[:13], Account: account, Name: name, Sum: sha256.Sum256([]byte(rand.Text())),
+	})
+	if err != nil {
+		t.Fatalf("CreateToken(%q): %v", name, err)
+	}
+	return made
+}
+
+func mustChange(t testing.TB, s keys.Accounts, account string, change func(*keys.Account)) keys.Account {
+	t.Helper()
+	changed, _, err := s.UpdateAccount(t.Context(), account, func(a *keys.Account) error {
+		change(a)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("UpdateAccount(%q): %v", account, err)
+	}
+	return changed
 }
 
 // mustMake makes a key, with its account, then changes it.
@@ -332,8 +359,11 @@ func TestNoSecretIsInABackup(t *testing.T) {
 }
 
 // smallBackup is a backup with two keys and a deletion.
+// smallBackup has two accounts, a token, two keys and a deletion.
 func smallBackup(t testing.TB) []byte {
 	s := kindsOfStore()[0].open(t, storeOptions{})
+	haveAccount(t, s, "acme")
+	mustMakeToken(t, s, "acme", "deploy")
 	mustMake(t, s, "default", "one", off)
 	mustMake(t, s, "default", "two", nil)
 	mustDelete(t, s, mustMake(t, s, "default", "three", nil).ID)
@@ -352,7 +382,7 @@ func refusesWhole(t *testing.T, s backedUp, files func(refuse func(what string, 
 			t.Errorf("%s: more than one line: %v", what, err)
 		}
 	})
-	if now := header(t, export(t, s)); now.Version != before || now.Keys != 0 || now.Deleted != 0 {
+	if now := header(t, export(t, s)); now.Version != before || now.Keys+now.Deleted+now.Tokens != 0 || now.Accounts != 1 {
 		t.Errorf("something was imported: %+v", now)
 	}
 }
@@ -392,7 +422,7 @@ func sealed(lines ...string) []byte {
 // A checksum proves that a file is what was written, not that it makes sense.
 func TestBackupThatMakesNoSenseIsRefusedWhole(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(smallBackup(t))), "\n")
-	head, one, two, tomb := lines[0], lines[1], lines[2], lines[3]
+	head, acme, own, token, one, two, tomb := lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], lines[6]
 	replaced := func(line, old, new string) string {
 		if !strings.Contains(line, old) {
 			t.Fatalf("%q is not in %s", old, line)
@@ -408,34 +438,50 @@ func TestBackupThatMakesNoSenseIsRefusedWhole(t *testing.T) {
 	s := kindsOfStore()[0].open(t, storeOptions{})
 	refusesWhole(t, s, func(refuse func(string, []byte)) {
 		for what, file := range map[string][]byte{
-			"nothing":                 {},
-			"another file":            []byte("hello\n"),
-			"newer format":            sealed(replaced(head, `"keystile_backup":1`, `"keystile_backup":2`), one, two, tomb),
-			"no format":               sealed(replaced(head, `"keystile_backup":1,`, ``), one, two, tomb),
-			"more keys than told":     sealed(replaced(head, `"keys":2`, `"keys":1`), one, two, tomb),
-			"fewer keys than told":    sealed(replaced(head, `"keys":2`, `"keys":3`), one, two, tomb),
-			"negative number of keys": sealed(replaced(head, `"keys":2`, `"keys":-2`), one, two, tomb),
-			"too high a version":      sealed(replaced(head, `"version":`, `"version":900719925474099`), one, two, tomb),
-			"the same key twice":      sealed(head, one, one, tomb),
-			"a key that is deleted":   sealed(head, one, two, replaced(tomb, idOf(tomb), idOf(one))),
-			"the same name twice":     sealed(head, one, replaced(two, nameOf(two), nameOf(one)), tomb),
-			"deletion first":          sealed(head, tomb, one, two),
-			"unknown member":          sealed(head, replaced(one, `{`, `{"x":1,`), two, tomb),
-			"two objects in a line":   sealed(head, one+one, two, tomb),
-			"name not normalized":     sealed(head, replaced(one, `"name":"`, `"name":" `), two, tomb),
-			"account with line break": sealed(head, replaced(one, `"account":"`, `"account":"\n`), two, tomb),
-			"no account":              sealed(head, replaced(one, `"account":"default"`, `"account":""`), two, tomb),
-			"newer than its store":    sealed(head, replaced(one, `"version":`, `"version":1`), two, tomb),
-			"version 0":               sealed(head, one, two, tomb[:strings.Index(tomb, `"version"`)]+`"version":0}`),
-			"unknown scheme":          sealed(head, replaced(one, `"scheme":1`, `"scheme":7`), two, tomb),
-			"rate without burst":      sealed(head, replaced(one, `"digests"`, `"rate":{"per_second":1,"burst":0},"digests"`), two, tomb),
-			"id too short":            sealed(head, replaced(one, `"key":"kst_`, `"key":"kst`), two, tomb),
-			"a very long line":        sealed(head, replaced(one, `{`, `{`+strings.Repeat(" ", longestLine)), two, tomb),
+			"nothing":                  {},
+			"another file":             []byte("hello\n"),
+			"newer format":             sealed(replaced(head, `"keystile_backup":2`, `"keystile_backup":3`), acme, own, token, one, two, tomb),
+			"no format":                sealed(replaced(head, `"keystile_backup":2,`, ``), acme, own, token, one, two, tomb),
+			"more keys than told":      sealed(replaced(head, `"keys":2`, `"keys":1`), acme, own, token, one, two, tomb),
+			"fewer keys than told":     sealed(replaced(head, `"keys":2`, `"keys":3`), acme, own, token, one, two, tomb),
+			"negative number of keys":  sealed(replaced(head, `"keys":2`, `"keys":-2`), acme, own, token, one, two, tomb),
+			"too high a version":       sealed(replaced(head, `"version":`, `"version":900719925474099`), acme, own, token, one, two, tomb),
+			"the same key twice":       sealed(head, acme, own, token, one, one, tomb),
+			"a key that is deleted":    sealed(head, acme, own, token, one, two, replaced(tomb, idOf(tomb), idOf(one))),
+			"the same name twice":      sealed(head, acme, own, token, one, replaced(two, nameOf(two), nameOf(one)), tomb),
+			"deletion first":           sealed(head, acme, own, token, tomb, one, two),
+			"unknown member":           sealed(head, acme, own, token, replaced(one, `{`, `{"x":1,`), two, tomb),
+			"two objects in a line":    sealed(head, acme, own, token, one+one, two, tomb),
+			"name not normalized":      sealed(head, acme, own, token, replaced(one, `"name":"`, `"name":" `), two, tomb),
+			"account with line break":  sealed(head, acme, own, token, replaced(one, `"account":"`, `"account":"\n`), two, tomb),
+			"older format":             sealed(replaced(head, `"keystile_backup":2`, `"keystile_backup":1`), acme, own, token, one, two, tomb),
+			"huge numbers":             sealed(strings.NewReplacer(`:2,"tokens":1,"keys":2,"deleted":1`, `:4611686018427387904,"tokens":4611686018427387904,"keys":4611686018427387904,"deleted":4611686018427387910`).Replace(head), acme, own, token, one, two, tomb),
+			"the same account twice":   sealed(head, acme, acme, token, one, two, tomb),
+			"account after the token":  sealed(head, acme, token, own, one, two, tomb),
+			"no id of an account":      sealed(head, replaced(acme, `"acme"`, `"a/b"`), own, replaced(token, `"acme"`, `"a/b"`), one, two, tomb),
+			"limit too high":           sealed(head, replaced(acme, `"active"`, `"limit":1001,"active"`), own, token, one, two, tomb),
+			"limit below zero":         sealed(head, replaced(acme, `"active"`, `"limit":-1,"active"`), own, token, one, two, tomb),
+			"account not normalized":   sealed(head, replaced(acme, `"active"`, `"name":" a","active"`), own, token, one, two, tomb),
+			"account at version 0":     sealed(head, acme[:strings.Index(acme, `"version"`)]+`"version":0}`, own, token, one, two, tomb),
+			"account newer than store": sealed(head, replaced(acme, `"version":`, `"version":1`), own, token, one, two, tomb),
+			"key of no account":        sealed(head, acme, own, token, replaced(one, `"default"`, `"other"`), two, tomb),
+			"token of no account":      sealed(head, acme, own, replaced(token, `"acme"`, `"other"`), one, two, tomb),
+			"the same token twice":     sealed(replaced(head, `"tokens":1`, `"tokens":2`), acme, own, token, token, one, two, tomb),
+			"token without an id":      sealed(head, acme, own, token[:len(`{"id":"`)]+token[strings.Index(token, `","account"`):], one, two, tomb),
+			"token without a digest":   sealed(head, acme, own, token[:strings.Index(token, `,"sum"`)]+"}", one, two, tomb),
+			"token not normalized":     sealed(head, acme, own, replaced(token, `"deploy"`, `"deploy "`), one, two, tomb),
+			"no account":               sealed(head, acme, own, token, replaced(one, `"account":"default"`, `"account":""`), two, tomb),
+			"newer than its store":     sealed(head, acme, own, token, replaced(one, `"version":`, `"version":1`), two, tomb),
+			"version 0":                sealed(head, acme, own, token, one, two, tomb[:strings.Index(tomb, `"version"`)]+`"version":0}`),
+			"unknown scheme":           sealed(head, acme, own, token, replaced(one, `"scheme":1`, `"scheme":7`), two, tomb),
+			"rate without burst":       sealed(head, acme, own, token, replaced(one, `"digests"`, `"rate":{"per_second":1,"burst":0},"digests"`), two, tomb),
+			"id too short":             sealed(head, acme, own, token, replaced(one, `"key":"kst_`, `"key":"kst`), two, tomb),
+			"a very long line":         sealed(head, acme, own, token, replaced(one, `{`, `{`+strings.Repeat(" ", longestLine)), two, tomb),
 		} {
 			refuse(what, file)
 		}
 	})
-	if report := mustImport(t, s, sealed(head, one, two, tomb), ImportOptions{}); report.Created != 2 {
+	if report := mustImport(t, s, sealed(head, acme, own, token, one, two, tomb), ImportOptions{}); report.Created != 2 {
 		t.Errorf("sealed again: %+v", report)
 	}
 }
@@ -556,6 +602,8 @@ func FuzzBackup(f *testing.F) {
 	lines := strings.Split(string(smallBackup(f)), "\n")
 	f.Add(strings.Join(lines[:len(lines)-2], "\n"))
 	f.Add(`{"keystile_backup":1,"keys":0,"deleted":0}`)
+	f.Add(`{"keystile_backup":2,"accounts":0,"tokens":0,"keys":0,"deleted":0}`)
+	f.Add(`{"keystile_backup":2,"accounts":4611686018427387904,"tokens":4611686018427387904,"keys":4611686018427387904,"deleted":4611686018427387904}`)
 	f.Add(`{"keystile_backup":1,"version":9,"keys":9223372036854775807,"deleted":9223372036854775807}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := verifyBackup(t.Context(), bytes.NewReader(sealed(text)))
@@ -563,10 +611,10 @@ func FuzzBackup(f *testing.F) {
 			t.Errorf("got %v", err)
 		}
 		n := 0
-		for _, keys := range c.accounts {
+		for _, keys := range c.held {
 			n += keys
 		}
-		if err == nil && (n != c.Keys || c.Keys+c.Deleted != strings.Count(text, "\n")) {
+		if err == nil && (n != c.Keys || c.Accounts+c.Tokens+c.Keys+c.Deleted != strings.Count(text, "\n")) {
 			t.Errorf("%+v of %d lines", c, strings.Count(text, "\n"))
 		}
 	})

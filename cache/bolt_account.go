@@ -42,7 +42,7 @@ func (b *Bolt) CreateAccount(ctx context.Context, account keys.Account) (keys.Ac
 		if s.Bucket(bucketAccounts).Get([]byte(account.ID)) != nil {
 			return own(keys.ErrAccountExists)
 		}
-		created, err = s.makeAccount(account)
+		created, err = s.makeAccount(keys.Account{ID: account.ID, Name: account.Name, Limit: account.Limit, Active: true})
 		return err
 	})
 	if err != nil {
@@ -51,10 +51,11 @@ func (b *Bolt) CreateAccount(ctx context.Context, account keys.Account) (keys.Ac
 	return created, keys.Receipt{Version: created.Version}, nil
 }
 
-// makeAccount keeps a new account of the ID, Name and Limit given.
+// makeAccount keeps a new account, made now unless it says when.
 func (s *step) makeAccount(account keys.Account) (keys.Account, error) {
-	account.Active = true
-	account.Created, account.Updated = s.now, s.now
+	if account.Created.IsZero() {
+		account.Created, account.Updated = s.now, s.now
+	}
 	account.Version = storeVersion(s.Tx) + 1
 	err := errors.Join(
 		putAccount(s.Tx, &account),
@@ -69,7 +70,7 @@ func (s *step) makeAccount(account keys.Account) (keys.Account, error) {
 // accountOf returns an account, and makes it if there is none.
 func (s *step) accountOf(id string) (keys.Account, error) {
 	if s.Bucket(bucketAccounts).Get([]byte(id)) == nil {
-		return s.makeAccount(keys.Account{ID: id})
+		return s.makeAccount(keys.Account{ID: id, Active: true})
 	}
 	return readAccount(s.Tx, id)
 }

@@ -29,11 +29,15 @@ func (b *Bolt) export(ctx context.Context, tx *bbolt.Tx, file io.Writer) error {
 	meta, tombs := tx.Bucket(bucketMeta), tx.Bucket(bucketTombs)
 	header := backupHeader{
 		Store: string(meta.Get(metaStore)), Version: storeVersion(tx), Made: b.now(),
+		Accounts: tx.Bucket(bucketAccounts).Stats().KeyN, Tokens: tx.Bucket(bucketTokens).Stats().KeyN,
 		Keys: tx.Bucket(bucketRecords).Stats().KeyN, Deleted: tombs.Stats().KeyN,
 	}
 	copy(header.Pepper[:], meta.Get(metaPepper))
 	w, err := newBackupWriter(file, header)
 	if err != nil {
+		return err
+	}
+	if err := exportAccounts(tx, w); err != nil {
 		return err
 	}
 	births, err := birthsOf(tx)
@@ -59,6 +63,27 @@ func (b *Bolt) export(ctx context.Context, tx *bbolt.Tx, file io.Writer) error {
 		return err
 	}
 	return w.finish()
+}
+
+func exportAccounts(tx *bbolt.Tx, w *backupWriter) error {
+	var accounts []keys.Account
+	err := eachAccount(tx, func(account keys.Account) error {
+		accounts = append(accounts, account)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var found []storedToken
+	err = tx.Bucket(bucketTokens).ForEach(func(id, value []byte) error {
+		kept, err := decodeToken(id, value)
+		found = append(found, kept)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return w.accounts(accounts, oldestFirst(found))
 }
 
 // birth says when a key was made.
@@ -97,6 +122,14 @@ type boltLedger struct {
 func (l *boltLedger) perAccount() int        { return l.b.perAccount }
 func (l *boltLedger) peppers() *keys.Peppers { return l.b.peppers }
 
+func (l *boltLedger) storeID(ctx context.Context) (id string, err error) {
+	err = l.b.view(ctx, importing, func(tx *bbolt.Tx) error {
+		id = string(tx.Bucket(bucketMeta).Get(metaStore))
+		return nil
+	})
+	return id, err
+}
+
 func (l *boltLedger) raise(ctx context.Context, version uint64) error {
 	return l.b.write(ctx, importing, func(s *step) error {
 		if storeVersion(s.Tx) >= version {
@@ -127,6 +160,60 @@ func (l *boltLedger) write(ctx context.Context, entries []backupEntry, decide fu
 			}
 		}
 		l.version = storeVersion(s.Tx)
+		return nil
+	})
+}
+
+func (l *boltLedger) accounts(
+	ctx context.Context, some []keys.Account, decide func(e, have *keys.Account) *keys.Account,
+) error {
+	return l.b.write(ctx, importing, func(s *step) error {
+		for i := range some {
+			if err := s.importAccount(&some[i], decide); err != nil {
+				return err
+			}
+		}
+		l.version, l.counts = storeVersion(s.Tx), nil
+		return nil
+	})
+}
+
+func (s *step) importAccount(e *keys.Account, decide func(e, have *keys.Account) *keys.Account) error {
+	if s.Bucket(bucketAccounts).Get([]byte(e.ID)) == nil {
+		next := decide(e, nil)
+		if next == nil {
+			return nil
+		}
+		_, err := s.makeAccount(*next)
+		return err
+	}
+	have, err := readAccount(s.Tx, e.ID)
+	if err != nil {
+		return err
+	}
+	if next := decide(e, &have); next != nil {
+		return s.replaceAccount(&have, next)
+	}
+	return nil
+}
+
+func (l *boltLedger) tokens(
+	ctx context.Context, some []keys.AccountToken, lacking func(e *keys.AccountToken) bool,
+) error {
+	return l.b.write(ctx, importing, func(s *step) error {
+		for i := range some {
+			e := &some[i]
+			if s.Bucket(bucketTokens).Get([]byte(e.ID)) != nil || !lacking(e) {
+				continue
+			}
+			if _, err := readAccount(s.Tx, e.Account); err != nil {
+				return err
+			}
+			if err := s.putToken(&storedToken{AccountToken: *e, Born: storeVersion(s.Tx) + 1}); err != nil {
+				return err
+			}
+		}
+		l.version, l.counts = storeVersion(s.Tx), nil
 		return nil
 	})
 }
@@ -183,7 +270,7 @@ func (l *boltLedger) take(s *step, e effect) error {
 	default:
 		l.counts[e.record.Account]++
 	}
-	account, err := s.accountOf(e.record.Account)
+	account, err := readAccount(s.Tx, e.record.Account)
 	if err != nil {
 		return err
 	}

@@ -82,12 +82,16 @@ func (b *Bolt) Tokens(ctx context.Context, account string) ([]keys.AccountToken,
 	if err != nil {
 		return nil, err
 	}
+	return oldestFirst(found), nil
+}
+
+func oldestFirst(found []storedToken) []keys.AccountToken {
 	slices.SortFunc(found, func(a, b storedToken) int { return cmp.Compare(a.Born, b.Born) })
 	list := make([]keys.AccountToken, len(found))
 	for i := range found {
 		list[i] = found[i].AccountToken
 	}
-	return list, nil
+	return list
 }
 
 // DeleteToken removes a token of an account for ever. See [keys.Accounts].

@@ -41,13 +41,26 @@ func decodeAccountText(id, text string) (keys.Account, error) {
 
 // accountOf reads the text that a server has of an account; "": none.
 func accountOf(id, text string) (keys.Account, error) {
-	switch {
-	case text != "":
-		return decodeAccountText(id, text)
-	case id == keys.DefaultAccount:
-		return keys.Account{ID: id, Active: true}, nil
+	account, err := accountIfAny(id, text)
+	if account == nil {
+		return keys.Account{}, cmp.Or(err, own(keys.ErrNoAccount))
 	}
-	return keys.Account{}, own(keys.ErrNoAccount)
+	return *account, nil
+}
+
+// accountIfAny is accountOf that returns nil for an account that does not exist.
+func accountIfAny(id, text string) (*keys.Account, error) {
+	if text == "" && id != keys.DefaultAccount {
+		return nil, nil
+	}
+	account := keys.Account{ID: id, Active: true}
+	if text != "" {
+		var err error
+		if account, err = decodeAccountText(id, text); err != nil {
+			return nil, err
+		}
+	}
+	return &account, nil
 }
 
 // Account returns an account, or [keys.ErrNoAccount].
@@ -96,19 +109,15 @@ func (r *Redis) CreateAccount(ctx context.Context, account keys.Account) (keys.A
 	if err := checkAccount(&account); err != nil {
 		return keys.Account{}, keys.Receipt{}, err
 	}
-	made, s, err := r.makeAccount(ctx, account)
+	now := r.now()
+	made := keys.Account{ID: account.ID, Name: account.Name, Active: true, Limit: account.Limit, Created: now, Updated: now}
+	made, s, err := r.keepAccount(ctx, "creating an account", &made, "1", func(*sealer) (keys.Entry, error) {
+		return accountEntry(keys.AccountCreated, nil, &made, now), nil
+	})
 	if err != nil {
 		return keys.Account{}, keys.Receipt{}, err
 	}
 	return made, r.receipt(ctx, s, made.Version), nil
-}
-
-func (r *Redis) makeAccount(ctx context.Context, account keys.Account) (keys.Account, *session, error) {
-	now := r.now()
-	made := keys.Account{ID: account.ID, Name: account.Name, Active: true, Limit: account.Limit, Created: now, Updated: now}
-	return r.keepAccount(ctx, "creating an account", &made, "1", func(s *sealer) (keys.Entry, error) {
-		return accountEntry(keys.AccountCreated, nil, &made, now), nil
-	})
 }
 
 // keepAccount has a script keep the account, as it is once plan has returned the entry.
@@ -147,34 +156,17 @@ var errUnchanged = errors.New("nothing changes")
 func (r *Redis) UpdateAccount(
 	ctx context.Context, id string, change func(*keys.Account) error,
 ) (keys.Account, keys.Receipt, error) {
-	const doing = "updating an account"
-	after := keys.Account{ID: id}
-	updated, s, err := r.keepAccount(ctx, doing, &after, "", func(s *sealer) (keys.Entry, error) {
-		seen, err := r.holdings(ctx, id)
-		if err != nil {
-			return keys.Entry{}, err
+	updated, s, err := r.amendAccount(ctx, "updating an account", id, func(before *keys.Account) (keys.Account, error) {
+		if before == nil {
+			return keys.Account{}, keys.ErrNoAccount
 		}
-		before, err := seen.account(id)
-		if err != nil {
-			return keys.Entry{}, unavailable(doing, err)
-		}
-		after = before
+		after := *before
 		if err := cmp.Or(change(&after), checkLimit(after.Limit)); err != nil {
-			return keys.Entry{}, err
+			return keys.Account{}, err
 		}
-		if after = permittedAccount(before, after); after == before {
-			return keys.Entry{}, errUnchanged
-		}
-		after.Updated = s.now
-		s.from, s.to = seen.position, seen.position
-		entry := accountEntry(keys.AccountUpdated, &before, &after, s.now)
-		if entry.Version = seen.version + 1; before.Active != after.Active {
-			entry.Version += uint64(len(seen.keys))
-		}
-		return entry, nil
+		return permittedAccount(*before, after), nil
 	})
 	if errors.Is(err, errUnchanged) {
-		updated = after
 		s, err = r.mark(ctx)
 		err = unavailable("reading how far a change has reached", err)
 	}
@@ -182,6 +174,55 @@ func (r *Redis) UpdateAccount(
 		return keys.Account{}, keys.Receipt{}, err
 	}
 	return updated, r.receipt(ctx, s, updated.Version), nil
+}
+
+// amendAccount has an account become what change returns, of what it is (nil: there is
+// none), and returns the session that wrote; or [errUnchanged], with the account.
+func (r *Redis) amendAccount(
+	ctx context.Context, doing, id string, change func(before *keys.Account) (keys.Account, error),
+) (after keys.Account, _ *session, _ error) {
+	after.ID = id
+	kept, s, err := r.keepAccount(ctx, doing, &after, "", func(s *sealer) (keys.Entry, error) {
+		seen, err := r.holdings(ctx, id)
+		if err != nil {
+			return keys.Entry{}, err
+		}
+		before, err := accountIfAny(id, seen.text)
+		if err != nil {
+			return keys.Entry{}, unavailable(doing, err)
+		}
+		if after, err = change(before); err != nil {
+			return keys.Entry{}, err
+		}
+		return seen.amend(s, before, &after)
+	})
+	if errors.Is(err, errUnchanged) {
+		return after, nil, err
+	}
+	return kept, s, err
+}
+
+// amend returns what the trail says of an account that changes; before nil: it is made, now
+// unless it says when. Or it returns [errUnchanged].
+func (h *holdings) amend(s *sealer, before, after *keys.Account) (keys.Entry, error) {
+	s.from, s.to = h.position, h.position
+	action := keys.AccountUpdated
+	switch {
+	case before == nil:
+		action = keys.AccountCreated
+		if after.Created.IsZero() {
+			after.Created, after.Updated = s.now, s.now
+		}
+	case *before == *after:
+		return keys.Entry{}, errUnchanged
+	default:
+		after.Updated = s.now
+	}
+	entry := accountEntry(action, before, after, s.now)
+	if entry.Version = h.version + 1; before != nil && before.Active != after.Active {
+		entry.Version += uint64(len(h.keys))
+	}
+	return entry, nil
 }
 
 // holdings are an account and its keys at one moment.

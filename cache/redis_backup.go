@@ -62,6 +62,10 @@ type redisExport struct {
 	changed map[keys.ID]string // what the log says of them; "": deleted
 	tombs   []backupTomb
 	settled int64 // where the lines end that may be out of date
+
+	accounts []keys.Account
+	tokens   []keys.AccountToken
+	moved    uint64 // the last version by the log that is of no record: of an account, maybe
 }
 
 func newRedisExport(r *Redis, s *session, file spoolFile) *redisExport {
@@ -127,10 +131,53 @@ func (x *redisExport) collect(ctx context.Context) error {
 	if err := x.collectRecords(ctx); err != nil {
 		return err
 	}
-	if err := x.catchUp(ctx); err != nil {
+	if err := x.collectAccounts(ctx); err != nil {
 		return err
 	}
 	return x.collectTombs(ctx)
+}
+
+// errRestless says that an export has to be tried again.
+var errRestless = errors.New("the store was changed faster than it could be read: export it again")
+
+// collectAccounts reads accounts and tokens, and brings the set to a version up to which
+// they have not changed since.
+func (x *redisExport) collectAccounts(ctx context.Context) error {
+	for range catchUpRounds {
+		at, err := x.readAccounts(ctx)
+		if err != nil {
+			return err
+		}
+		if err := x.catchUp(ctx); err != nil || x.moved <= at {
+			return err
+		}
+	}
+	return errRestless
+}
+
+// readAccounts reads the accounts and tokens, and of which version they are.
+func (x *redisExport) readAccounts(ctx context.Context) (version uint64, err error) {
+	pipe := x.s.conn.TxPipeline()
+	at := pipe.HGet(ctx, x.r.name("meta"), "version")
+	accounts, tokens := pipe.HGetAll(ctx, x.r.name("accounts")), pipe.HGetAll(ctx, x.r.name("tokens"))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, err
+	}
+	if x.accounts, err = decodeAccounts(accounts.Val()); err != nil {
+		return 0, err
+	}
+	x.tokens = x.tokens[:0]
+	for _, text := range tokens.Val() {
+		token, err := decodeTokenText(text)
+		if err != nil {
+			return 0, err
+		}
+		x.tokens = append(x.tokens, token)
+	}
+	slices.SortFunc(x.tokens, func(a, b keys.AccountToken) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return parseNumber(at.Val()), nil
 }
 
 func (x *redisExport) collectRecords(ctx context.Context) error {
@@ -173,13 +220,15 @@ func (x *redisExport) catchUp(ctx context.Context) error {
 		for i := range answer.entries {
 			e := &answer.entries[i]
 			if e.before != x.header.Version {
-				return errors.New("the store was changed faster than it could be read: export it again")
+				return errRestless
 			}
 			x.header.Version = e.version
-			if e.id != (keys.ID{}) {
-				x.set.put(e.id, e.text)
-				x.changed[e.id] = e.text
+			if e.id == (keys.ID{}) {
+				x.moved = e.version
+				continue
 			}
+			x.set.put(e.id, e.text)
+			x.changed[e.id] = e.text
 		}
 		if len(answer.entries) == 0 && answer.version == x.header.Version {
 			if x.set.digest != answer.digest {
@@ -188,7 +237,7 @@ func (x *redisExport) catchUp(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.New("the store was changed faster than it could be read: export it again")
+	return errRestless
 }
 
 // collectTombs reads the deletions up to the version that is exported.
@@ -239,6 +288,7 @@ func (x *redisExport) settle(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(x.file.lines, func(a, b keyLine) int { return cmp.Compare(a.born, b.born) })
+	x.header.Accounts, x.header.Tokens = len(x.accounts), len(x.tokens)
 	x.header.Keys, x.header.Deleted = len(x.set.sums), len(x.tombs)
 	return nil
 }
@@ -247,6 +297,9 @@ func (x *redisExport) settle(ctx context.Context) error {
 func (x *redisExport) write(ctx context.Context, to io.Writer) error {
 	w, err := newBackupWriter(to, x.header)
 	if err != nil {
+		return err
+	}
+	if err := w.accounts(x.accounts, x.tokens); err != nil {
 		return err
 	}
 	var text []byte

@@ -46,6 +46,12 @@ func (l *redisLedger) release() {
 	}
 }
 
+// wrote notes the session that wrote, and the version of that.
+func (l *redisLedger) wrote(s *session, version uint64) {
+	l.release()
+	l.last, l.version = s, version
+}
+
 func (l *redisLedger) receipt(ctx context.Context) keys.Receipt {
 	if l.last == nil {
 		return keys.Receipt{Version: l.version} // nothing was written
@@ -78,9 +84,6 @@ func (l *redisLedger) write(ctx context.Context, entries []backupEntry, decide f
 		if len(effects) == 0 {
 			return nil
 		}
-		if err := l.makeAccounts(ctx, effects); err != nil {
-			return err
-		}
 		if err := l.do(ctx, effects); !errors.Is(err, errConflict) {
 			return err
 		}
@@ -111,32 +114,7 @@ func (l *redisLedger) do(ctx context.Context, effects []effect) error {
 	if err := l.r.refusal(s, importing, answer); err != nil {
 		return err
 	}
-	l.release()
-	l.last, l.version = s, parseNumber(answer[1])
-	return nil
-}
-
-// makeAccounts makes the accounts that are not there of the keys that effects make.
-func (l *redisLedger) makeAccounts(ctx context.Context, effects []effect) error {
-	seen := make(map[string]bool)
-	for i := range effects {
-		account := effects[i].record.Account
-		if effects[i].buried || effects[i].before != nil || seen[account] {
-			continue
-		}
-		seen[account] = true
-		_, err := l.r.Account(ctx, account)
-		if errors.Is(err, keys.ErrNoAccount) {
-			made, s, again := l.r.makeAccount(ctx, keys.Account{ID: account})
-			if err = again; s != nil {
-				l.release()
-				l.last, l.version = s, made.Version
-			}
-		}
-		if err != nil && !errors.Is(err, keys.ErrAccountExists) {
-			return err
-		}
-	}
+	l.wrote(s, parseNumber(answer[1]))
 	return nil
 }
 

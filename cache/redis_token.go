@@ -15,23 +15,27 @@ import (
 
 // CreateToken keeps a new token. See [keys.Accounts].
 func (r *Redis) CreateToken(ctx context.Context, token keys.AccountToken) (none keys.AccountToken, _ keys.Receipt, _ error) {
-	const doing = "creating a token"
 	if err := checkToken(&token); err != nil {
 		return none, keys.Receipt{}, err
 	}
 	token.Created = r.now()
+	version, s, err := r.keepToken(ctx, "creating a token", &token)
+	if err != nil {
+		return none, keys.Receipt{}, err
+	}
+	return token, r.tokenReceipt(ctx, s, version), nil
+}
+
+// keepToken keeps a new token and returns the session that wrote.
+func (r *Redis) keepToken(ctx context.Context, doing string, token *keys.AccountToken) (uint64, *session, error) {
 	text, err := json.Marshal(token)
 	if err != nil {
-		return none, keys.Receipt{}, err
+		return 0, nil, err
 	}
 	entry := keys.Entry{
-		Time: token.Created, Action: keys.TokenCreated, Account: token.Account, Subject: token.ID, After: keys.TokenState(&token),
+		Time: r.now(), Action: keys.TokenCreated, Account: token.Account, Subject: token.ID, After: keys.TokenState(token),
 	}
-	receipt, err := r.changeToken(ctx, doing, r.scripts.tokenCreate, entry, string(text))
-	if err != nil {
-		return none, keys.Receipt{}, err
-	}
-	return token, receipt, nil
+	return r.changeToken(ctx, doing, r.scripts.tokenCreate, entry, string(text))
 }
 
 // DeleteToken removes a token of an account for ever. See [keys.Accounts].
@@ -50,28 +54,36 @@ func (r *Redis) DeleteToken(ctx context.Context, account, id string) (keys.Recei
 	entry := keys.Entry{
 		Time: r.now(), Action: keys.TokenDeleted, Account: account, Subject: id, Before: keys.TokenState(&token),
 	}
-	return r.changeToken(ctx, doing, r.scripts.tokenDelete, entry)
+	version, s, err := r.changeToken(ctx, doing, r.scripts.tokenDelete, entry)
+	if err != nil {
+		return keys.Receipt{}, err
+	}
+	return r.tokenReceipt(ctx, s, version), nil
 }
 
-// changeToken runs a script that changes the token that the entry speaks of. No process
-// remembers tokens: the receipt speaks of replicas only.
+// tokenReceipt releases the session that has written. No process remembers tokens: the
+// receipt speaks of replicas only.
+func (r *Redis) tokenReceipt(ctx context.Context, s *session, version uint64) keys.Receipt {
+	defer r.release(s, nil)
+	return keys.Receipt{Version: version, Replicas: r.waitForReplicas(context.WithoutCancel(ctx), s)}
+}
+
+// changeToken runs a script that changes the token that the entry speaks of, and returns the
+// session that wrote.
 func (r *Redis) changeToken(
 	ctx context.Context, doing string, script *redis.Script, entry keys.Entry, args ...any,
-) (keys.Receipt, error) {
+) (uint64, *session, error) {
 	names := []string{r.operationName(rand.Text()), r.name("tokens"), r.tokensOf(entry.Account)}
 	answer, s, err := r.change(ctx, doing, script, names, func(s *sealer) ([]any, error) {
 		return s.one(entry, append([]any{entry.Account, entry.Subject}, args...)...)
 	})
 	if err != nil {
-		return keys.Receipt{}, err
+		return 0, nil, err
 	}
 	if err := r.refusal(s, doing, answer); err != nil {
-		return keys.Receipt{}, err
+		return 0, nil, err
 	}
-	defer r.release(s, nil)
-	return keys.Receipt{
-		Version: parseNumber(answer[1]), Replicas: r.waitForReplicas(context.WithoutCancel(ctx), s),
-	}, nil
+	return parseNumber(answer[1]), s, nil
 }
 
 // Token returns a token, or [keys.ErrNoToken].

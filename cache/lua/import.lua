@@ -31,7 +31,7 @@ for i = 1, count do
     if have and have ~= id then return {'conflict'} end
     holders[names .. '\n' .. arg(i, 6)] = id
     if not old then
-      if not account(arg(i, 10)) then return {'conflict'} end
+      if not account(arg(i, 10)) then return {'unowned'} end
       sizes[names] = (sizes[names] or redis.call('HLEN', names)) + 1
       if sizes[names] > number(arg(i, 5)) then return {'conflict'} end
     end

@@ -38,9 +38,9 @@ func exportCommand(std stdio, config *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "Write a backup to a file, or to the standard output",
-		Long: `Write a backup of the key store: one JSON object a line, digests and never secrets, with a checksum at the end. A store
-in Redis is exported while others use it. One in a file must not be in use; while Keystile serves it, GET /api/v1/store/export
-of the admin listener answers with a backup.`,
+		Long: `Write a backup of the key store, with accounts and their tokens, but without the audit trail: one JSON object a line,
+digests and never secrets, with a checksum at the end. A store in Redis is exported while others use it. One in a file must
+not be in use; while Keystile serves it, GET /api/v1/store/export of the admin listener answers with a backup.`,
 		Args: argumentsBetween(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := loadWithWarnings(std, *config)
@@ -83,7 +83,8 @@ func exportStore(ctx context.Context, std stdio, c config, path string) error {
 	if err != nil {
 		return fmt.Errorf("exporting to %s: %w", path, err)
 	}
-	_, err = fmt.Fprintf(std.out, "%s: store %s at version %d, %d keys, %d deletions\n", path, made.Store, made.Version, made.Keys, made.Deleted)
+	_, err = fmt.Fprintf(std.out, "%s: store %s at version %d, %d accounts, %d tokens, %d keys, %d deletions\n",
+		path, made.Store, made.Version, made.Accounts, made.Tokens, made.Keys, made.Deleted)
 	return err
 }
 
@@ -213,10 +214,10 @@ func importStore(ctx context.Context, std stdio, c config, path string, o cache.
 	case errors.Is(err, cache.ErrBackupPepper):
 		return none, fmt.Errorf("%s: %w: nothing was imported; have keys.pepper_file name a file with that one, too", path, err)
 	case err != nil:
-		return none, fmt.Errorf("importing %s: %w; what was imported until then stays (%d keys made, %d updated, %d deleted): import it again for the rest",
-			path, err, report.Created, report.Updated, report.Deleted)
+		return none, fmt.Errorf("importing %s: %w; what was imported until then stays (%d accounts, %d keys and %d tokens made, %d keys updated, %d deleted): import it again for the rest",
+			path, err, report.AccountsMade, report.Created, report.TokensMade, report.Updated, report.Deleted)
 	}
-	return importResult{report: report, perAccount: c.Keys.PerAccount, dryRun: o.DryRun}, nil
+	return importResult{report: report, dryRun: o.DryRun}, nil
 }
 
 func acceptCommand(std stdio, config *string) *cobra.Command {

@@ -13,13 +13,13 @@ import (
 
 	"keystile/admin"
 	"keystile/cache"
+	"keystile/keys"
 )
 
 // importResult is what there is to say about an import.
 type importResult struct {
-	report     cache.ImportReport
-	perAccount int
-	dryRun     bool
+	report cache.ImportReport
+	dryRun bool
 }
 
 // writeImport writes one JSON object on one line, for programs.
@@ -40,8 +40,8 @@ func writeImport(w io.Writer, r importResult) error {
 func printImport(w io.Writer, r importResult) error {
 	b := r.report.Backup
 	var text strings.Builder
-	fmt.Fprintf(&text, "backup of store %s at version %d, made %s: %d keys, %d deletions\n",
-		b.Store, b.Version, b.Made.Format(time.RFC3339), b.Keys, b.Deleted)
+	fmt.Fprintf(&text, "backup of store %s at version %d, made %s: %d accounts, %d tokens, %d keys, %d deletions\n",
+		b.Store, b.Version, b.Made.Format(time.RFC3339), b.Accounts, b.Tokens, b.Keys, b.Deleted)
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range []struct {
 		n    int
@@ -51,27 +51,42 @@ func printImport(w io.Writer, r importResult) error {
 		{r.report.Updated, "keys changed"},
 		{r.report.Deleted, "keys deleted, as in the backup"},
 		{r.report.Noted, "deletions noted, of keys that the store never had"},
+		{r.report.AccountsMade, "accounts made"},
+		{r.report.AccountsChanged, "accounts changed"},
+		{r.report.TokensMade, "tokens made"},
 		{r.report.Left, "left as they are: the store is as new, or newer"},
 		{len(r.report.Skipped), "skipped"},
 	} {
 		fmt.Fprintf(table, "%d\t%s\n", row.n, row.what)
 	}
 	for _, s := range r.report.Skipped {
-		fmt.Fprintf(table, "\t%s\t%s\t%q\t%s\n", s.Key, s.Account, s.Name, skipWords()[s.Why])
+		fmt.Fprintf(table, "\t%s\t%s\t%q\t%s\n", skippedWhat(s), s.Account, s.Name, skipWords()[s.Why])
 	}
 	_ = table.Flush() // to a Builder
 	for _, account := range slices.Sorted(maps.Keys(r.report.OverLimit)) {
-		fmt.Fprintf(&text, "account %s has %d keys, more than keys.per_account allows (%d)\n", account, r.report.OverLimit[account], r.perAccount)
+		fmt.Fprintf(&text, "account %s has %d keys, more than its limit\n", account, r.report.OverLimit[account])
 	}
 	text.WriteString(reach(r))
 	_, err := io.WriteString(w, text.String())
 	return err
 }
 
+// skippedWhat names what was skipped: a key, a token or an account.
+func skippedWhat(s cache.Skipped) string {
+	switch {
+	case s.Key != keys.ID{}:
+		return s.Key.String()
+	case s.Token != "":
+		return "token " + printable(s.Token)
+	}
+	return "the account"
+}
+
 // skipWords say why something was skipped.
 func skipWords() map[cache.SkipReason]string {
 	return map[cache.SkipReason]string{
 		cache.SkipDeleted:  "deleted since; it stays deleted",
+		cache.SkipRevoked:  "the store has it no more; it stays so: make a new one if it is needed",
 		cache.SkipInactive: "switched off; it stays so",
 		cache.SkipTaken:    "another key has the name: rename that one and import again",
 		cache.SkipName:     "another key has the name: it keeps the one it has",
