@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -106,6 +107,48 @@ func TestKeysMoveFromBoltToRedisAndBack(t *testing.T) {
 		t.Errorf("back again: %+v", list)
 	}
 	admits(t, p, newLasting(t), made.Secret, "")
+}
+
+// The token that was given out works on, the one that was revoked does not.
+func TestAccountsMoveWithTheirTokens(t *testing.T) {
+	p := startServe(t, newSample(t).URL, command{})
+	api := p.client(t)
+	api.call(t, "POST", "/api/v1/accounts", `{"account":"acme","name":"Acme Ltd","limit":3}`)
+	kept, gone := newToken(t, api, "acme"), newToken(t, api, "acme")
+	api.call(t, "DELETE", "/api/v1/accounts/acme/tokens/"+gone.ID, "")
+	newAdminClient(t, p.admin, kept.Token).create(t, "of acme")
+	p.stop(t)
+	runStore(t, p, 0, nil, "export", "backup")
+	env := []string{"KEYSTILE_STORE_DRIVER=redis", "KEYSTILE_STORE_REDIS_URL=redis://" + safeRedis(t).Addr(), unhurried}
+	said, _ := runStore(t, p, 0, env, "import", "backup")
+	for _, line := range []string{"2 accounts, 1 tokens, 1 keys", "\n1  accounts made\n", "\n1  tokens made\n"} {
+		if !strings.Contains(said, line) {
+			t.Errorf("it says %q", said)
+		}
+	}
+	p = startServe(t, newSample(t).URL, command{folder: p.folder, env: env})
+	awaitReady(t, p)
+	if list := newAdminClient(t, p.admin, kept.Token).list(t); len(list) != 1 || list[0].Name != "of acme" {
+		t.Errorf("its keys: %+v", list)
+	}
+	if got := newAdminClient(t, p.admin, gone.Token).call(t, "GET", "/api/v1/keys", ""); got.status != http.StatusUnauthorized {
+		t.Errorf("with the revoked token: %d", got.status)
+	}
+	if got := p.client(t).call(t, "GET", "/api/v1/accounts/acme", ""); !strings.Contains(string(got.body), `"name":"Acme Ltd","active":true,"limit":3`) {
+		t.Errorf("the account: %s", got.body)
+	}
+}
+
+// accountToken is a token of an account as it is shown once.
+type accountToken struct{ ID, Token string }
+
+func newToken(t *testing.T, api *adminClient, account string) (made accountToken) {
+	t.Helper()
+	got := api.call(t, "POST", "/api/v1/accounts/"+account+"/tokens", `{}`)
+	if err := json.Unmarshal(got.body, &made); err != nil || made.Token == "" {
+		t.Fatalf("a token: %d %s", got.status, got.body)
+	}
+	return made
 }
 
 // A server that has lost everything is taken as it is only when somebody says so.
