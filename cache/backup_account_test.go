@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"keystile/keys"
 )
@@ -285,6 +286,9 @@ func TestImportOnlyMakesAccountsThatAreThereInactive(t *testing.T) {
 					t.Errorf("a dry run has changed something:\n%s", diff)
 				}
 				report := mustImport(t, s, file, ImportOptions{Revive: c.revive})
+				if version := accountIn(t, s, "acme").Version; c.changed && report.Receipt.Version != version {
+					t.Errorf("the receipt speaks of %d, the change was %d", report.Receipt.Version, version)
+				}
 				report.Receipt = keys.Receipt{}
 				if diff := cmp.Diff(dry, report); diff != "" || (report.AccountsChanged == 1) != c.changed || (len(report.Skipped) == 1) != c.skipped {
 					t.Errorf("%+v (-dry +done):\n%s", report, diff)
@@ -436,6 +440,57 @@ func TestImportDecidesAgainWhenAnAccountHasChanged(t *testing.T) {
 			}
 			if a := accountIn(t, r, "acme"); a.Active || a.Name != "" {
 				t.Errorf("%+v", a)
+			}
+		})
+	}
+}
+
+// interloper is a hook of a connection that changes the store once accounts have been read.
+type interloper struct{ meddle func() }
+
+func (i *interloper) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (i *interloper) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (i *interloper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		err := next(ctx, commands)
+		if meddle := i.meddle; meddle != nil && slices.ContainsFunc(commands, func(c redis.Cmder) bool { return c.Name() == "hgetall" }) {
+			i.meddle = nil
+			meddle()
+		}
+		return err
+	}
+}
+
+// What belongs together changes together, after the one half of it has been read.
+func TestBackupFromRedisReadsAccountsAgainThatChangeMeanwhile(t *testing.T) {
+	for _, kind := range kindsOfStore()[1:] {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := kind.open(t, storeOptions{}).(*Redis)
+			mustMake(t, r, "acme", "key", nil)
+			s, err := r.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			spooled, err := temporary(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer spooled.Close()
+			s.conn.AddHook(&interloper{func() {
+				mustChange(t, r, "acme", func(a *keys.Account) { a.Active = false })
+				mustMake(t, r, "new", "key", nil)
+			}})
+			x := newRedisExport(r, s, spooled)
+			var out bytes.Buffer
+			if err := errors.Join(x.collect(t.Context()), x.settle(t.Context()), x.write(t.Context(), &out)); err != nil {
+				t.Fatal(err)
+			}
+			c, err := verifyBackup(t.Context(), bytes.NewReader(out.Bytes()))
+			if err != nil || c.held["new"] != 1 || c.accounts[0].Active {
+				t.Errorf("%v:\n%s", err, out.Bytes())
 			}
 		})
 	}
