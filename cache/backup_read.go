@@ -170,7 +170,7 @@ func (e *backupEntry) check(version uint64) error {
 		return errVersion
 	case e.deleted:
 		return nil
-	case e.Account == "" || strings.ContainsFunc(e.Account, unicode.IsControl):
+	case !keys.ValidAccount(e.Account):
 		return errors.New("the account is not well formed")
 	case !e.Rate.Valid():
 		return errors.New("the rate is not well formed")

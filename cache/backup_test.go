@@ -454,6 +454,7 @@ func TestBackupThatMakesNoSenseIsRefusedWhole(t *testing.T) {
 			"two objects in a line":     sealed(head, acme, own, token, one+one, two, tomb),
 			"name not normalized":       sealed(head, acme, own, token, replaced(one, `"name":"`, `"name":" `), two, tomb),
 			"account with line break":   sealed(head, acme, own, token, replaced(one, `"account":"`, `"account":"\n`), two, tomb),
+			"account of another shape":  sealed(head, acme, own, token, replaced(one, `"account":"default"`, `"account":"a shop"`), two, tomb),
 			"older format":              sealed(replaced(head, `"keystile_backup":2`, `"keystile_backup":1`), acme, own, token, one, two, tomb),
 			"numbers that are 0 in sum": sealed(replaced(head, `:2,"tokens":1,"keys":2,"deleted":1`, strings.Replace(`:N,"tokens":N,"keys":N,"deleted":N`, "N", "4611686018427387904", 4))),
 			"the same account twice":    sealed(head, acme, acme, token, one, two, tomb),
