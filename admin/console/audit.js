@@ -73,8 +73,12 @@ function entryRow({ entry }) {
   const element = $("entry").content.firstElementChild.cloneNode(true);
   const find = (selector) => element.querySelector(selector);
   const [who, token] = find(".who").querySelectorAll("span:last-of-type, code");
-  const { action, account, subject, before, after, keys } = entry;
   element.tabIndex = -1;
+  if (!entry.action) { // not as Keystile writes them: somebody has edited it
+    find(".what p").append(text("strong", "Entry that cannot be read: run keystile audit verify"));
+    return element;
+  }
+  const { action, account, subject, before, after, keys } = entry;
   showTime(find("time"), entry.time);
   who.textContent = whoIs(entry.principal);
   token.textContent = entry.token ? `kac_${entry.token}_…` : "";
