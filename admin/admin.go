@@ -101,6 +101,7 @@ type Admin struct {
 	proxyURL string
 	sessions *sessions
 	brake    *brake
+	paces    *paces
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *metrics
@@ -115,7 +116,7 @@ func New(o Options) *Admin {
 		store: o.Store, accounts: o.Accounts, trail: o.Trail, peppers: o.Peppers, limit: o.PerAccount,
 		token: o.Token, hosts: hostSet(o.Hosts),
 		ready: o.Ready, proxies: o.Proxies, proxyURL: o.ProxyURL,
-		sessions: newSessions(), brake: newBrake(), log: o.Log, now: o.Now,
+		sessions: newSessions(), brake: newBrake(), paces: newPaces(), log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), router: chi.NewRouter(),
 	}
 	a.exporter, _ = o.Store.(Exporter)

@@ -11,6 +11,7 @@ import (
 var statusHeaders = map[int]struct{ name, text string }{
 	http.StatusNotModified:        {"ETag", "As sent in If-None-Match."},
 	http.StatusUnauthorized:       {"WWW-Authenticate", "How to authenticate (RFC 6750)."},
+	http.StatusTooManyRequests:    {"Retry-After", "Seconds until another try is worth it."},
 	http.StatusServiceUnavailable: {"Retry-After", "Seconds until another try is worth it."},
 }
 

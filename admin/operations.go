@@ -50,7 +50,7 @@ func (a *Admin) operations(r chi.Router, version string) {
 			c.key = id.String()
 		}
 		next(ctx)
-	}, admit)
+	}, a.admit)
 	register(a, api, http.MethodGet, "/keys", listOperation, a.listKeys)
 	register(a, api, http.MethodPost, "/keys", createOperation, a.createKey)
 	register(a, api, http.MethodGet, "/keys/{key}", getOperation, a.getKey)
@@ -202,7 +202,7 @@ func (d description) operation(api huma.API, method, path string) huma.Operation
 		kinds = append(kinds, wrongMediaType) // of a session every change must be announced as JSON
 	}
 	if !safeMethod(method) && d.access == accountsToo {
-		kinds = append(kinds, accountInactive)
+		kinds = append(kinds, accountInactive, rateLimited)
 	}
 	var security []map[string][]string // nil: as everywhere
 	if d.access == everybody {

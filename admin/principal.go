@@ -145,16 +145,27 @@ func (p principal) actor(r *http.Request) keys.Actor {
 	return keys.Actor{Principal: p.String(), Token: p.token, Peer: r.RemoteAddr, RequestID: callOf(r.Context()).id}
 }
 
-// admit is a huma middleware: the one place that says who may call which operation.
-func admit(ctx huma.Context, next func(huma.Context)) {
-	operation := ctx.Operation()
+// admit is a huma middleware: the one place that says who may call which operation, and how
+// often.
+func (a *Admin) admit(ctx huma.Context, next func(huma.Context)) {
+	operation, who := ctx.Operation(), callOf(ctx.Context()).principal
 	rule, _ := operation.Metadata[accessRule].(access)
-	if p := callOf(ctx.Context()).principal.refused(rule, operation.Method); p != nil {
+	refused := who.refused(rule, operation.Method)
+	paced := rule == accountsToo && !who.administrator && !safeMethod(operation.Method)
+	if refused == nil && paced {
+		if wait := a.paces.wait(who.account.ID, a.now()); wait > 0 {
+			refused = tooFast(wait)
+		}
+	}
+	if refused != nil {
 		r, w := humachi.Unwrap(ctx)
-		writeProblem(w, r, p)
+		writeProblem(w, r, refused)
 		return
 	}
 	next(ctx)
+	if paced && ctx.Status() < http.StatusMultipleChoices {
+		a.paces.made(who.account.ID, a.now())
+	}
 }
 
 // refused returns why a principal may not call an operation, or nil.

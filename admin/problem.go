@@ -51,6 +51,7 @@ var (
 	invalidName     = kind{"invalid_name", 422, "the name is not acceptable"}
 	invalidAccount  = kind{"invalid_account", 422, "an account's id has 1 to 64 ASCII letters, digits and ._@+-, of which the first is a letter or digit"}
 	operationReused = kind{"idempotency_key_reused", 422, "this Idempotency-Key was used for another request within the last 24 hours"}
+	rateLimited     = kind{"rate_limited", 429, "the account has changed its keys 100 times at once, and then may once a second: wait as long as Retry-After says"}
 	internalError   = kind{"internal_error", 500, "something went wrong inside: the log has more under the request id"}
 	storeDown       = kind{"store_unreachable", 503, "the key store cannot be reached, or did not confirm the change: read what it was to change before trying again, or repeat a creation with the same Idempotency-Key"}
 )

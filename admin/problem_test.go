@@ -21,6 +21,7 @@ var everyKind = []struct {
 	{unauthorized, "unauthorized", 401},
 	{forbidden, "forbidden", 403},
 	{accountInactive, "account_inactive", 403},
+	{rateLimited, "rate_limited", 429},
 	{keyNotFound, "key_not_found", 404},
 	{accountNotFound, "account_not_found", 404},
 	{tokenNotFound, "token_not_found", 404},

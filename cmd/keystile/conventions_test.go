@@ -47,7 +47,7 @@ var arrows = map[string]arrow{
 		"the hot path sees records through proxy.Records only: no store, no I/O, no configuration",
 	},
 	"keystile/admin": {
-		[]string{"keystile/keys", "github.com/go-chi/chi/v5", "github.com/danielgtaylor/huma/v2", "github.com/alexedwards/scs/v2", "github.com/prometheus/client_golang"},
+		[]string{"keystile/keys", "github.com/go-chi/chi/v5", "github.com/danielgtaylor/huma/v2", "github.com/alexedwards/scs/v2", "golang.org/x/time", "github.com/prometheus/client_golang"},
 		"admin sees records through keys.Store only, whichever store it is",
 	},
 	"keystile/admin/apitest": {
