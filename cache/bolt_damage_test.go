@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -174,5 +175,30 @@ func TestPageThatLeadsToItselfIsAnError(t *testing.T) {
 	}
 	if loops == 0 {
 		t.Error("the store has no branch page")
+	}
+}
+
+// TestPageThatBeginsWithAnotherKeyThanLeadsToItIsAnError would have bbolt lead to a page
+// twice at the next change, and use one that is not free.
+func TestPageThatBeginsWithAnotherKeyThanLeadsToItIsAnError(t *testing.T) {
+	path, content := damageable(t)
+	page, children := os.Getpagesize(), 0
+	for start := 2 * page; start < len(content); start += page {
+		if content[start+8] != pageBranch {
+			continue
+		}
+		child := int(binary.NativeEndian.Uint64(content[start+pageHeader+8:])) * page // of the first entry
+		if content[child+8] != pageLeaf {
+			continue
+		}
+		children++
+		spoiled := append([]byte(nil), content...)
+		spoiled[child+pageHeader+8] ^= 1 // the length of its first key
+		if survives(t, path, spoiled, fmt.Sprintf("page %d begins with another key", child/page)) {
+			t.Errorf("page %d: the store was opened", child/page)
+		}
+	}
+	if children == 0 {
+		t.Error("the store has no page below a branch")
 	}
 }

@@ -154,8 +154,9 @@ func (v *verifier) freelist(id uint64) error {
 	return nil
 }
 
-// tree verifies a page and those below it. Keys are at least low and below high, if
-// these are not nil.
+// tree verifies a page and those below it. Its first key is low and all are below high, if
+// these are not nil: bbolt finds a page in the one above by its first key, and would lead
+// to it twice if that were another.
 func (v *verifier) tree(id uint64, level int, low, high []byte) error {
 	if level >= deepest {
 		return fmt.Errorf("page %d is too deep", id)
@@ -187,6 +188,9 @@ func (v *verifier) branch(page []byte, level int, low, high []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := beginsWith(elements, low); err != nil {
+		return err
+	}
 	for i, e := range elements {
 		if err := e.between(low, high); err != nil {
 			return err
@@ -206,6 +210,9 @@ func (v *verifier) branch(page []byte, level int, low, high []byte) error {
 func (v *verifier) leaf(page []byte, level int, low, high []byte) error {
 	elements, err := elementsOf(page, pageCount(page))
 	if err != nil {
+		return err
+	}
+	if err := beginsWith(elements, low); err != nil {
 		return err
 	}
 	for i, e := range elements {
@@ -247,6 +254,14 @@ type element struct {
 	key, value []byte
 	page       uint64 // of a branch
 	flags      uint32 // of a leaf
+}
+
+// beginsWith returns an error unless the first key is low, if that is not nil.
+func beginsWith(elements []element, low []byte) error {
+	if low != nil && len(elements) > 0 && !bytes.Equal(elements[0].key, low) {
+		return errors.New("its first key is not the one that leads to it")
+	}
+	return nil
 }
 
 func (e element) between(low, high []byte) error {
