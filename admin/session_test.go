@@ -182,7 +182,10 @@ func TestCookieOverTLSIsBoundToTheHost(t *testing.T) {
 func inBubble(t *testing.T, test func(*testing.T, *sessions)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSessions()
-		defer s.store.StopCleanup()
+		defer func() {
+			synctest.Wait() // the cleaning, begun by a goroutine of its own, is there to be stopped
+			s.store.StopCleanup()
+		}()
 		test(t, s)
 	})
 }
