@@ -27,13 +27,15 @@ var exportOperation = description{
 	text: "A backup of the whole store at one moment, as a file for \"keystile store import\": digests, never secrets. It ends with a checksum; a transfer that breaks is refused by the import.",
 }
 
-var exportReply = map[string]*huma.Response{"200": {
-	Description: "The backup",
-	Headers: map[string]*huma.Param{
-		"Content-Disposition": {Description: "A name for the file.", Schema: &huma.Schema{Type: huma.TypeString}},
-	},
-	Content: map[string]*huma.MediaType{backupMediaType: {Schema: &huma.Schema{Type: huma.TypeString}}},
-}}
+func exportReply() map[string]*huma.Response {
+	return map[string]*huma.Response{"200": {
+		Description: "The backup",
+		Headers: map[string]*huma.Param{
+			"Content-Disposition": {Description: "A name for the file.", Schema: &huma.Schema{Type: huma.TypeString}},
+		},
+		Content: map[string]*huma.MediaType{backupMediaType: {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+}
 
 // exportStore answers with a backup, or with a problem as long as nothing was sent. After
 // that a failure breaks the transfer off, so that nobody takes a part for the whole.

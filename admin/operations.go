@@ -68,10 +68,10 @@ func (a *Admin) operations(r chi.Router, version string) {
 	a.plain(api, http.MethodGet, "/audit", auditOperation, a.readAudit, replyOf[AuditPage](api), auditParams...)
 	a.plain(api, http.MethodGet, "/session", getSessionOperation, a.getSession, replyOf[SessionState](api))
 	register(a, api, http.MethodPost, "/session", signInOperation, a.signIn)
-	a.plain(api, http.MethodDelete, "/session", signOutOperation, a.signOut, signedOutReply)
+	a.plain(api, http.MethodDelete, "/session", signOutOperation, a.signOut, signedOutReply())
 	a.plain(api, http.MethodGet, "/proxies", proxiesOperation, a.listProxies, replyOf[ProxyList](api))
 	if a.exporter != nil {
-		a.plain(api, http.MethodGet, "/store/export", exportOperation, a.exportStore, exportReply)
+		a.plain(api, http.MethodGet, "/store/export", exportOperation, a.exportStore, exportReply())
 	}
 	a.describe(api)
 }

@@ -263,10 +263,12 @@ func (a *Admin) signIn(ctx context.Context, in *signInInput) (*signInOutput, err
 }
 
 // signedOutReply describes the reply to a sign-out.
-var signedOutReply = map[string]*huma.Response{"204": {
-	Description: "No Content",
-	Headers:     map[string]*huma.Param{"Set-Cookie": {Schema: &huma.Schema{Type: huma.TypeString}}},
-}}
+func signedOutReply() map[string]*huma.Response {
+	return map[string]*huma.Response{"204": {
+		Description: "No Content",
+		Headers:     map[string]*huma.Param{"Set-Cookie": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+}
 
 func (a *Admin) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := a.sessions.end(r.Context(), sessionID(r)); err != nil {
