@@ -267,7 +267,9 @@ func TestPendingReceiptIsDoneAndSaysUntilWhen(t *testing.T) {
 	east, west := startPair(t, safeRedis(t).Addr(), "receipt_deadline: 100ms")
 	made := east.client(t).create(t, "shop")
 	east.client(t).rotate(t, made.Key, "1h") // or there is nothing to end
-	west.signal(t, syscall.SIGSTOP)
+	if err := west.standStill(); err != nil {
+		t.Fatal(err)
+	}
 	defer west.signal(t, syscall.SIGCONT)
 	for command, done := range map[string]string{"disable": "disabled", "rotate": "rotated and the replaced secret ended", "end-previous": "earlier secret ended"} {
 		code, out, said := keysAt(t, east.admin, command, "shop")
