@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"keystile/keys"
 )
 
@@ -182,9 +184,10 @@ func TestPageThatLeadsToItselfIsAnError(t *testing.T) {
 // twice at the next change, and use one that is not free.
 func TestPageThatBeginsWithAnotherKeyThanLeadsToItIsAnError(t *testing.T) {
 	path, content := damageable(t)
+	used := usedPages(t, path)
 	page, children := os.Getpagesize(), 0
 	for start := 2 * page; start < len(content); start += page {
-		if content[start+8] != pageBranch {
+		if content[start+8] != pageBranch || !used[start/page] {
 			continue
 		}
 		child := int(binary.NativeEndian.Uint64(content[start+pageHeader+8:])) * page // of the first entry
@@ -201,4 +204,28 @@ func TestPageThatBeginsWithAnotherKeyThanLeadsToItIsAnError(t *testing.T) {
 	if children == 0 {
 		t.Error("the store has no page below a branch")
 	}
+}
+
+// usedPages returns the pages of a store that are not free.
+func usedPages(t *testing.T, path string) map[int]bool {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	used := map[int]bool{}
+	err = db.View(func(tx *bbolt.Tx) error {
+		for id := 0; ; id++ {
+			page, err := tx.Page(id)
+			if page == nil || err != nil {
+				return err
+			}
+			used[id] = page.Type != "free"
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return used
 }
