@@ -300,12 +300,12 @@ func TestChangeAfterARestartIsNotEverywhereWhileAStrangerAdmits(t *testing.T) {
 // knows of none that was there before.
 func TestStoreThatWasNotReachedYetIsNoRollback(t *testing.T) {
 	server := startServer(t)
-	r, err := OpenRedis(t.Context(), RedisOptions{Server: RedisServer{Addresses: []string{server.Addr()}}})
+	r, err := DialRedis(t.Context(), RedisOptions{Server: RedisServer{Addresses: []string{server.Addr()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	r.store = "" // as if the server had not answered
+	r.store = "" // as if the server had not answered: nobody follows it, who would find the store meanwhile
 	if _, err := r.List(t.Context(), ""); !errors.Is(err, errNotReached) || errors.Is(err, errForeign) {
 		t.Errorf("a list: %v", err)
 	}
