@@ -39,16 +39,7 @@ func TestBackupFromRedisReadsAccountsAgainThatChangeMeanwhile(t *testing.T) {
 			t.Parallel()
 			r := kind.open(t, storeOptions{}).(*Redis)
 			mustMake(t, r, "acme", "key", nil)
-			s, err := r.connect(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.close()
-			spooled, err := temporary(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer spooled.Close()
+			s, spooled := spooling(t, r)
 			s.conn.AddHook(&interloper{func() {
 				mustChange(t, r, "acme", func(a *keys.Account) { a.Active = false })
 				mustMake(t, r, "new", "key", nil)

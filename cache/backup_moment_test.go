@@ -39,16 +39,7 @@ func TestBackupFromRedisHasWhatChangedMeanwhile(t *testing.T) {
 			t.Parallel()
 			r := kind.open(t, storeOptions{perAccount: size + 10}).(*Redis)
 			mustImport(t, r, file, ImportOptions{})
-			s, err := r.connect(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.close()
-			spooled, err := temporary(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer spooled.Close()
+			s, spooled := spooling(t, r)
 			x := newRedisExport(r, s, &meddler{spooled, func() {
 				for i := 0; i < size; i += 100 {
 					mustUpdate(t, r, records[i].ID, off)
@@ -169,4 +160,20 @@ func inARow(t *testing.T, file []byte, size int) {
 	if n != size || high-low != size-1 {
 		t.Errorf("%d keys with numbers from %d to %d", n, low, high)
 	}
+}
+
+// spooling returns a session and a file for an export that a test makes step by step.
+func spooling(t *testing.T, r *Redis) (*session, *os.File) {
+	t.Helper()
+	s, err := r.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	file, err := temporary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return s, file
 }

@@ -41,11 +41,6 @@ func readTrail(tx *bbolt.Tx, after uint64, limit int) (keys.TrailPage, error) {
 	return page, nil
 }
 
-// keyEntry returns the entry for a change of a key; before or after may be nil.
-func (s *step) keyEntry(action keys.Action, before, after *keys.Record) keys.Entry {
-	return keyEntry(action, before, after, s.now)
-}
-
 // record puts an entry for the last change at the end of the audit trail.
 func (s *step) record(e keys.Entry) error {
 	e.Version = storeVersion(s.Tx)

@@ -262,7 +262,7 @@ func (l *boltLedger) take(s *step, e effect) error {
 		if err := s.remove(&e.before.Record, storeVersion(s.Tx)+1); err != nil {
 			return err
 		}
-		return s.record(s.keyEntry(keys.KeyDeleted, &e.before.Record, nil))
+		return s.record(keyEntry(keys.KeyDeleted, &e.before.Record, nil, s.now))
 	case e.before != nil:
 		if err := deleteName(s.Tx, &e.before.Record); err != nil {
 			return err
@@ -292,5 +292,5 @@ func (l *boltLedger) take(s *step, e effect) error {
 	if err != nil {
 		return err
 	}
-	return s.record(s.keyEntry(action, before, &e.record.Record))
+	return s.record(keyEntry(action, before, &e.record.Record, s.now))
 }

@@ -64,7 +64,7 @@ func (b *Bolt) create(s *step, draft *keys.Draft) (keys.Created, error) {
 		putName(s.Tx, &kept.Record),
 		remember(s, draft),
 		b.purge(s),
-		s.record(s.keyEntry(keys.KeyCreated, nil, &kept.Record)),
+		s.record(keyEntry(keys.KeyCreated, nil, &kept.Record, s.now)),
 	); err != nil {
 		return created, err
 	}
@@ -139,7 +139,7 @@ func (s *step) replace(before *keys.Record, kept *stored) error {
 	if err := s.keep(kept); err != nil {
 		return err
 	}
-	return s.record(s.keyEntry(keys.UpdateAction(before, &kept.Record), before, &kept.Record))
+	return s.record(keyEntry(keys.UpdateAction(before, &kept.Record), before, &kept.Record, s.now))
 }
 
 // Delete removes the record for ever. See [keys.Store].
@@ -161,7 +161,7 @@ func (b *Bolt) Delete(
 		if err := s.remove(&kept.Record, receipt.Version); err != nil {
 			return err
 		}
-		return s.record(s.keyEntry(keys.KeyDeleted, &kept.Record, nil))
+		return s.record(keyEntry(keys.KeyDeleted, &kept.Record, nil, s.now))
 	})
 	if err != nil {
 		return keys.Receipt{}, err

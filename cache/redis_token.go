@@ -32,9 +32,7 @@ func (r *Redis) keepToken(ctx context.Context, doing string, token *keys.Account
 	if err != nil {
 		return 0, nil, err
 	}
-	entry := keys.Entry{
-		Time: r.now(), Action: keys.TokenCreated, Account: token.Account, Subject: token.ID, After: keys.TokenState(token),
-	}
+	entry := tokenEntry(keys.TokenCreated, nil, token, r.now())
 	return r.changeToken(ctx, doing, r.scripts.tokenCreate, entry, string(text))
 }
 
@@ -51,10 +49,7 @@ func (r *Redis) DeleteToken(ctx context.Context, account, id string) (keys.Recei
 	case token.Account != account:
 		return keys.Receipt{}, keys.ErrNoToken
 	}
-	entry := keys.Entry{
-		Time: r.now(), Action: keys.TokenDeleted, Account: account, Subject: id, Before: keys.TokenState(&token),
-	}
-	version, s, err := r.changeToken(ctx, doing, r.scripts.tokenDelete, entry)
+	version, s, err := r.changeToken(ctx, doing, r.scripts.tokenDelete, tokenEntry(keys.TokenDeleted, &token, nil, r.now()))
 	if err != nil {
 		return keys.Receipt{}, err
 	}
