@@ -103,7 +103,7 @@ func (a *Admin) readAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	if query.Has("limit") {
 		if limit, err = strconv.ParseUint(query.Get("limit"), 10, 64); err != nil || limit < 1 || limit > maxAuditLimit {
-			return badRequest.problem("query.limit: needs a number from 1 to 1000")
+			return badRequest.problem(fmt.Sprintf("query.limit: needs a number from 1 to %d", maxAuditLimit))
 		}
 	}
 	page, err := a.trail.Audit(r.Context(), after, int(limit))

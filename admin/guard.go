@@ -95,7 +95,7 @@ func (a *Admin) principal(r *http.Request) (principal, *problem) {
 	case r.URL.Path == sessionPath: // which asks again; and signing out needs no store
 		return who, nil
 	case err != nil:
-		return who, a.undecided(r.Context(), err)
+		return who, a.refuse(r.Context(), err)
 	case !who.known():
 		return who, a.refusal(r, false)
 	}
@@ -110,17 +110,11 @@ func (a *Admin) principalOfToken(r *http.Request) (principal, *problem) {
 	who, err := a.recognize(r.Context(), text)
 	switch {
 	case err != nil:
-		return who, a.undecided(r.Context(), err)
+		return who, a.refuse(r.Context(), err)
 	case !who.known():
 		return who, a.refusal(r, true)
 	}
 	return who, nil
-}
-
-// undecided returns what is read by the sender of a token that the store could not look up.
-func (a *Admin) undecided(ctx context.Context, err error) *problem {
-	a.logFailure(ctx, err)
-	return problemOf(err)
 }
 
 // bearer returns the token of the one Authorization header (RFC 6750, 2.1).

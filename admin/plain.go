@@ -30,11 +30,7 @@ func (a *Admin) plain(api huma.API, method, path string, d description, do plain
 			err = do(w, r)
 		}
 		if err != nil {
-			p := problemOf(err)
-			if p.Status >= http.StatusInternalServerError {
-				a.logFailure(r.Context(), err)
-			}
-			writeProblem(w, r, p)
+			writeProblem(w, r, a.refuse(r.Context(), err))
 		}
 	}))
 }

@@ -173,12 +173,17 @@ func reporting[I, O any](a *Admin, operation func(context.Context, *I) (*O, erro
 		if err == nil {
 			return out, nil
 		}
-		p := problemOf(err)
-		if p.Status >= http.StatusInternalServerError {
-			a.logFailure(ctx, err)
-		}
-		return nil, p
+		return nil, a.refuse(ctx, err)
 	}
+}
+
+// refuse returns what a client may read about err, and logs what is no fault of the client.
+func (a *Admin) refuse(ctx context.Context, err error) *problem {
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError {
+		a.logFailure(ctx, err)
+	}
+	return p
 }
 
 // problemFromHuma makes the problem of a request that huma refused. The values that huma

@@ -192,7 +192,7 @@ func (a *Admin) stillHolds(r *http.Request) *problem {
 	again, err := a.signedIn(r.Context(), c.principal.token)
 	switch {
 	case err != nil:
-		return a.undecided(r.Context(), err)
+		return a.refuse(r.Context(), err)
 	case !again.known() && r.URL.Path != sessionPath:
 		return a.refusal(r, false)
 	}
